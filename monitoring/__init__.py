@@ -1,0 +1,1 @@
+"""Drift: observations, references, detectors, episodes and triggers. Knows the registry, not the engine."""

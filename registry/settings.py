@@ -1,0 +1,106 @@
+"""Settings: `lorimer.toml`, overridden by `LORIMER_*`, overridden by flags. An unknown key is an error."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from registry.errors import Invalid
+
+PREFIX = "LORIMER_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting there is. Sizes are in bytes, times in seconds, unless the name says otherwise."""
+
+    store: str = "file://.lorimer"
+    s3_endpoint: str | None = None
+    cache_dir: str = "~/.cache/lorimer"
+    base: str = "smollm2-135m"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    tenant: str = "default"
+    threads: int = 0
+    """Torch intra-operator threads; 0 = one per core."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    drain_s: float = 30.0
+    max_body: int = 4 << 20
+
+    max_batch: int = 32
+    """Most rows in one step."""
+    max_waiting: int = 256
+    """Requests queued before the gateway answers 503."""
+    prefill_tokens: int = 512
+    """Most prompt tokens in one step."""
+    kv_tokens: int = 65_536
+    """Token positions the KV cache holds, over all rows."""
+    max_context: int = 0
+    """Longest prompt plus answer in tokens; 0 = what the base allows."""
+    adapter_bytes: int = 1 << 30
+    """Host memory for resident adapters."""
+
+    observe_flush_s: float = 2.0
+    """Observations wait at most this long before they are written to the bucket."""
+    monitor_poll_s: float = 1.0
+    false_alarms_per_day: float = 0.1
+    """The promise of layer B, over the whole fleet."""
+    worker_poll_s: float = 1.0
+    lease_s: float = 30.0
+    """A worker that has not renewed its claim for this long has lost it."""
+
+    def cache_path(self) -> Path:
+        return Path(self.cache_dir).expanduser()
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Merge file, environment and flags (`None` flags are unset) into one validated value."""
+    values = _from_file(file or Path("lorimer.toml"), required=file is not None)
+    values |= _from_environ(os.environ if environ is None else environ)
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    _refuse_unknown(values, "setting")
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"bad setting: {error}") from error
+
+
+def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
+    if not path.exists():
+        if required:
+            raise Invalid(f"settings file {path} does not exist")
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path}: {error}") from error
+    _refuse_unknown(values, f"setting in {path}")
+    return values
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    names = {key for key in environ if key.startswith(PREFIX)}
+    values = {key.removeprefix(PREFIX).lower(): environ[key] for key in names}
+    _refuse_unknown(values, "environment variable", prefix=PREFIX)
+    return values
+
+
+def _refuse_unknown(values: Mapping[str, Any], what: str, *, prefix: str = "") -> None:
+    known = Settings.__struct_fields__
+    for key in sorted(values):
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            shown = prefix + key.upper() if prefix else key
+            hint = f"did you mean {prefix + near[0].upper() if prefix else near[0]}?" if near else ""
+            raise Invalid(f"unknown {what}: {shown}", hint=hint, param=key)

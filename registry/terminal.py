@@ -1,0 +1,88 @@
+"""What every command shares: the context it runs in, how it prints, and how an error becomes an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from registry.errors import LorimerError
+from registry.settings import Settings, load_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass
+class Terminal:
+    """Where a command's words go: results to stdout (text or JSON), narration to stderr."""
+
+    settings: Settings
+    as_json: bool = False
+    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
+
+    def result(self, value: Any, text: str | Table | None = None) -> None:
+        """Print a command's result: `value` as one JSON document under --json, else `text`."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, default=str) + "\n")
+        elif text is not None:
+            self.out.print(text, markup=False) if isinstance(text, str) else self.out.print(text)
+
+    def say(self, text: str) -> None:
+        """Narrate progress; silent under --json."""
+        if not self.as_json:
+            self.err.print(text)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
+    """A plain table in which no cell is read as markup."""
+    drawn = Table(*columns, title=title, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        drawn.add_row(*(click.unstyle(str(cell)).replace("[", "\\[") for cell in row))
+    return drawn
+
+
+SETTING_OPTIONS: tuple[tuple[str, str], ...] = (
+    ("store", "Registry: file:///dir or s3://bucket/prefix."),
+    ("base", "Base model: a hub id, a directory, a .gguf file, or smollm2-135m."),
+    ("dtype", "float32, bfloat16 or auto."),
+    ("tenant", "Tenant to act as."),
+    ("cache-dir", "Where verified adapters and converted weights are kept."),
+)
+
+
+def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R | None]:
+    """Give a click command `--json` and the common settings, and pass it a `Terminal` first."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        as_json = bool(kwargs.pop("as_json"))
+        flags = {name.replace("-", "_"): kwargs.pop(name.replace("-", "_")) for name, _ in SETTING_OPTIONS}
+        try:
+            flags |= {key: kwargs[key] for key in ("host", "port") if key in kwargs}
+            return function(Terminal(load_settings(flags), as_json), *args, **kwargs)
+        except LorimerError as error:
+            fail(error, as_json=as_json)
+
+    decorated: Callable[P, R | None] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(run)
+    for name, text in reversed(SETTING_OPTIONS):
+        decorated = click.option(f"--{name}", help=text, default=None)(decorated)
+    return decorated
+
+
+def fail(error: LorimerError, *, as_json: bool) -> None:
+    """Print one readable line (or JSON object) and exit with the error's stable code."""
+    if as_json:
+        problem = {"error": error.kind, "message": error.message, "hint": error.hint}
+        sys.stdout.write(json.dumps(problem) + "\n")
+    else:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+    sys.exit(error.exit_code)

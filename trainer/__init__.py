@@ -1,0 +1,1 @@
+"""From a dataset to a published adapter version: check, train, evaluate, gate, publish."""
