@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
@@ -59,11 +59,11 @@ SETTING_OPTIONS: tuple[tuple[str, str], ...] = (
 )
 
 
-def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R | None]:
+def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R]:
     """Give a click command `--json` and the common settings, and pass it a `Terminal` first."""
 
     @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R | None:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         as_json = bool(kwargs.pop("as_json"))
         flags = {name.replace("-", "_"): kwargs.pop(name.replace("-", "_")) for name, _ in SETTING_OPTIONS}
         try:
@@ -72,13 +72,13 @@ def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R | 
         except LorimerError as error:
             fail(error, as_json=as_json)
 
-    decorated: Callable[P, R | None] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(run)
+    decorated: Callable[P, R] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(run)
     for name, text in reversed(SETTING_OPTIONS):
         decorated = click.option(f"--{name}", help=text, default=None)(decorated)
     return decorated
 
 
-def fail(error: LorimerError, *, as_json: bool) -> None:
+def fail(error: LorimerError, *, as_json: bool) -> NoReturn:
     """Print one readable line (or JSON object) and exit with the error's stable code."""
     if as_json:
         problem = {"error": error.kind, "message": error.message, "hint": error.hint}
