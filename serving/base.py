@@ -1,0 +1,201 @@
+"""The frozen base model: its weights, tokenizer, chat template and identity. Knows no adapter and no request.
+
+Sibling linears that share an input (q/k/v, gate/up) live in one storage, so that the engine can multiply by all of
+them at once while every module tree still sees its own weight:
+
+    qkv   [ q_proj.weight | k_proj.weight | v_proj.weight ]   rows; each weight is a view
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from registry.canonical import canonical, sha256
+from registry.errors import Corrupt, Invalid
+from registry.manifest import BaseIdentity, BaseProfile
+from registry.settings import Settings
+from serving.source import Progress, Source, quiet, locate
+
+SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Linears that share an input, computed by one product. `weight`: (sum of out_features, in_features)."""
+
+    index: int
+    names: tuple[str, ...]
+    weight: Tensor
+    bias: Tensor | None
+    out_features: tuple[int, ...]
+
+    @property
+    def in_features(self) -> int:
+        return int(self.weight.shape[1])
+
+
+class Base:
+    """One base, loaded. Its tensors are never written to; `check_integrity` proves it."""
+
+    def __init__(self, tree: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, source: Source) -> None:
+        self._tree = tree.eval().requires_grad_(requires_grad=False)
+        self.tokenizer = tokenizer
+        self.config = tree.config
+        self.dtype: torch.dtype = tree.dtype
+        self.device: torch.device = tree.device
+        linears = _linears(tree)
+        self.sites = _fuse_siblings(linears)
+        self.profile = _profile(tree, tokenizer, source, linears)
+        self.eos_token_ids = _end_tokens(tree, tokenizer)
+        self.input_embeddings: Tensor = tree.get_input_embeddings().weight.detach()
+        self._resident_sha256 = self._digest_resident()
+
+    def module_tree(self, attention: str = "sdpa") -> PreTrainedModel:
+        """A new tree of modules over the same frozen storage, for wrapping; changing its structure changes no other's."""
+        shared = {id(tensor): tensor for tensor in (*self._tree.parameters(), *self._tree.buffers())}
+        tree = copy.deepcopy(self._tree, memo=shared)
+        tree.set_attn_implementation(attention)
+        return tree
+
+    def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> list[int]:
+        """Token ids of a conversation. The one place where a chat template is applied: training, evaluation, serving."""
+        if not self.tokenizer.chat_template:
+            raise Invalid(f"base {self.profile.identity.id} has no chat template", param="messages")
+        try:
+            encoded = self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False
+            )
+        except (TemplateError, TypeError, KeyError) as error:
+            raise Invalid(f"the chat template refuses these messages: {error}", param="messages") from error
+        return [int(token) for token in encoded]
+
+    def check_integrity(self) -> None:
+        """Corrupt if any weight in memory is not what was loaded."""
+        if self._digest_resident() != self._resident_sha256:
+            raise Corrupt("the base weights in memory have changed since they were loaded", hint="restart")
+
+    def _digest_resident(self) -> str:
+        state = hashlib.sha256()
+        for _, parameter in sorted(self._tree.named_parameters()):
+            state.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return state.hexdigest()
+
+
+def load_base(settings: Settings, progress: Progress | None = None) -> Base:
+    """Load the base that the settings name, converting and caching it first where needed."""
+    say = progress or (lambda _: None)
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    source = locate(settings.base, settings.cache_path(), say)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = choose_dtype(settings.dtype, device)
+    say(f"loading {source.id} in {str(dtype).removeprefix('torch.')} on {device.type}")
+    tree, tokenizer = _read(source.directory, dtype)
+    return Base(tree.to(device), tokenizer, source)
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the processor multiplies it natively, else float32."""
+    if wanted != "auto":
+        return torch.float32 if wanted == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def _read(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    try:
+        with quiet():
+            tree = AutoModelForCausalLM.from_pretrained(
+                directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise Invalid(f"{directory} is not a causal language model that can be loaded: {error}") from error
+    return tree, tokenizer
+
+
+def _linears(tree: PreTrainedModel) -> dict[str, nn.Linear]:
+    head = tree.get_output_embeddings()
+    return {name: module for name, module in tree.named_modules() if isinstance(module, nn.Linear) and module is not head}
+
+
+def _fuse_siblings(linears: dict[str, nn.Linear]) -> tuple[Site, ...]:
+    """Move sibling weights into one storage and leave views behind; every linear ends up in exactly one site."""
+    families: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name in linears:
+        parent, _, leaf = name.rpartition(".")
+        family = next((group for group in SIBLINGS if leaf in group), (leaf,))
+        families[parent, *family].append(name)
+    sites: list[Site] = []
+    for (_, *order), names in families.items():
+        names.sort(key=lambda name: order.index(name.rpartition(".")[2]))
+        alike = len({(linears[name].in_features, linears[name].bias is None) for name in names}) == 1
+        for group in [names] if alike else [[name] for name in names]:
+            sites.append(_site(len(sites), group, linears))
+    return tuple(sites)
+
+
+def _site(index: int, names: list[str], linears: dict[str, nn.Linear]) -> Site:
+    modules = [linears[name] for name in names]
+    weight = torch.cat([module.weight.detach() for module in modules])
+    bias = None if modules[0].bias is None else torch.cat([module.bias.detach() for module in modules])
+    start = 0
+    for module in modules:
+        rows = slice(start, start + module.out_features)
+        module.weight = nn.Parameter(weight[rows], requires_grad=False)
+        if bias is not None:
+            module.bias = nn.Parameter(bias[rows], requires_grad=False)
+        start = rows.stop
+    return Site(index, tuple(names), weight, bias, tuple(module.out_features for module in modules))
+
+
+def _profile(
+    tree: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, source: Source, linears: dict[str, nn.Linear]
+) -> BaseProfile:
+    config = tree.config
+    shapes = {name: (module.out_features, module.in_features) for name, module in linears.items()}
+    architecture = (config.architectures or [type(tree).__name__])[0]
+    shape = {"architecture": architecture, "linears": shapes, "vocab_size": config.vocab_size}
+    return BaseProfile(
+        identity=BaseIdentity(
+            id=source.id,
+            weights_sha256=source.weights_sha256,
+            tokenizer_sha256=sha256(_tokenizer_bytes(tokenizer)),
+            template_sha256=sha256(str(tokenizer.chat_template or "").encode()),
+            shape_sha256=sha256(canonical(shape)),
+        ),
+        names=source.names,
+        architecture=architecture,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        vocab_size=config.vocab_size,
+        context_length=config.max_position_embeddings,
+        linears=shapes,
+    )
+
+
+def _tokenizer_bytes(tokenizer: PreTrainedTokenizerFast) -> bytes:
+    """What turns text into ids and back, without the truncation and padding state of the moment."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    lasting = {key: value for key, value in state.items() if key not in ("truncation", "padding", "version")}
+    return json.dumps(lasting, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _end_tokens(tree: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    configured = getattr(tree.generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)
