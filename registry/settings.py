@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: int = 8080
     drain_s: float = 30.0
     max_body: int = 4 << 20
+    api_key_hashes: str = ""
+    """SHA-256 in hex of each API key that is let in, separated by commas; without any, only loopback may be bound."""
 
     max_batch: int = 32
     """Most rows in one step."""

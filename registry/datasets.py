@@ -1,0 +1,45 @@
+"""Training data in the bucket, named by its sha256. Stores files; never reads a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from registry.canonical import sha256_file, sha256_of
+from registry.errors import Corrupt, NotFound
+from registry.names import check_name
+from registry.store import Store, Uncertain
+
+
+class Datasets:
+    def __init__(self, store: Store, tenant: str = "default") -> None:
+        self._store = store
+        self._prefix = f"t/{check_name(tenant, 'tenant')}/datasets"
+
+    def uri(self, sha256: str) -> str:
+        """Where it lies, independent of the store's place."""
+        return f"lorimer:{self._key(sha256)}"
+
+    def put(self, path: Path) -> str:
+        """Store a file once; its sha256 is its name."""
+        sha256 = sha256_file(path)
+        key = self._key(sha256)
+        try:
+            self._store.create_file(key, path)
+        except Uncertain:
+            self._store.create_file(key, path)
+        if sha256_of(self._store.chunks(key))[0] != sha256:
+            raise Corrupt(f"{key} does not hold the bytes of {path}", hint="the file changed, or the store damaged it")
+        return sha256
+
+    def fetch(self, sha256: str, path: Path) -> None:
+        """Write the dataset to `path`; Corrupt when its bytes are not what its name says."""
+        key = self._key(sha256)
+        if not self._store.exists(key):
+            raise NotFound(f"no dataset {sha256} in {self._store.url}")
+        self._store.fetch(key, path)
+        if sha256_file(path) != sha256:
+            path.unlink(missing_ok=True)
+            raise Corrupt(f"{key} is damaged: its bytes do not have its sha256")
+
+    def _key(self, sha256: str) -> str:
+        return f"{self._prefix}/{sha256}.jsonl"

@@ -1,0 +1,187 @@
+"""A directory as a store: no locks, crash-safe, safe between processes on one machine.
+
+create: write and fsync a temporary file, `os.link` it to its name (EEXIST = somebody was first), unlink the
+temporary name, fsync the parent. A crash leaves at most a stale temporary file, which no reader sees.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from registry.canonical import CHUNK_BYTES
+from registry.errors import Invalid, NotFound, Unavailable
+from registry.store import check_key, check_prefix, write_atomically
+
+TEMPORARY = ".tmp"
+STALE_S = 86_400.0
+
+
+class DirectoryStore:
+    """Keys are paths below `root`; names that start with a dot are ours and are never listed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.url = f"file://{self.root}"
+
+    def create(self, key: str, data: bytes) -> bool:
+        target = self._path(key)
+        with self._errors("write", key), self._temporary() as (name, file):
+            file.write(data)
+            return self._link(name, file, target)
+
+    def create_file(self, key: str, path: Path) -> bool:
+        target = self._path(key)
+        with self._errors("write", key), self._temporary() as (name, file):
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, file, CHUNK_BYTES)
+            return self._link(name, file, target)
+
+    def put(self, key: str, data: bytes) -> None:
+        target = self._path(key)
+        with self._errors("write", key), self._temporary() as (name, file):
+            file.write(data)
+            _sync(file)
+            self._make_parents(target)
+            os.replace(name, target)
+            _sync_directory(target.parent)
+
+    def get(self, key: str) -> bytes:
+        with self._errors("read", key):
+            return self._path(key).read_bytes()
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        with self._errors("read", key), self._path(key).open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    def fetch(self, key: str, path: Path) -> None:
+        write_atomically(path, self.chunks(key))
+
+    def exists(self, key: str) -> bool:
+        with self._errors("read", key):
+            return self._path(key).is_file()
+
+    def list(self, prefix: str, start_after: str = "") -> Iterator[str]:
+        folder, _, _ = check_prefix(prefix).rpartition("/")
+        with self._errors("list", prefix):
+            for key in self._walk(folder, start_after):
+                if key.startswith(prefix) and key > start_after:
+                    yield key
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        folder = check_prefix(prefix).removesuffix("/")
+        with self._errors("list", prefix):
+            names = sorted(name for name, is_folder in self._entries(folder) if is_folder)
+        for name in names:
+            if next(self.list(f"{prefix}{name}/"), None) is not None:
+                yield name
+
+    def delete(self, key: str) -> None:
+        target = self._path(key)
+        with self._errors("delete", key), suppress(FileNotFoundError):
+            os.unlink(target)
+            _sync_directory(target.parent)
+
+    def another(self) -> DirectoryStore:
+        """The same place, opened anew."""
+        return DirectoryStore(self.root)
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _link(self, name: str, file: BinaryIO, target: Path) -> bool:
+        _sync(file)
+        self._make_parents(target)
+        try:
+            os.link(name, target)
+        except FileExistsError:
+            if target.is_dir():
+                raise
+            return False
+        _sync_directory(target.parent)
+        return True
+
+    def _make_parents(self, target: Path) -> None:
+        """Create missing folders, each durably recorded in the one above it."""
+        missing = []
+        folder = target.parent
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            _sync_directory(new.parent)
+
+    @contextmanager
+    def _temporary(self) -> Iterator[tuple[str, BinaryIO]]:
+        folder = self.root / TEMPORARY
+        if not folder.is_dir():
+            self._make_parents(folder / "file")
+            self._sweep(folder)
+        name = str(folder / secrets.token_hex(12))
+        try:
+            with open(name, "xb") as file:
+                yield name, file
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove what writers that crashed long ago left behind."""
+        horizon = time.time() - STALE_S
+        for entry in os.scandir(folder):
+            with suppress(FileNotFoundError):
+                if entry.stat().st_mtime < horizon:
+                    os.unlink(entry.path)
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, bool]]:
+        try:
+            with os.scandir(self.root / folder) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        yield entry.name, entry.is_dir()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def _walk(self, folder: str, start_after: str) -> Iterator[str]:
+        """Keys below `folder` in key order: a folder sorts as its name plus '/', like the keys it holds."""
+        base = f"{folder}/" if folder else ""
+        names = sorted(f"{base}{name}/" if is_folder else base + name for name, is_folder in self._entries(folder))
+        for name in names:
+            if not name.endswith("/"):
+                yield name
+            elif name > start_after or start_after.startswith(name):
+                yield from self._walk(name[:-1], start_after)
+
+    @contextmanager
+    def _errors(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFound(f"{key} does not exist in {self.url}") from error
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            if verb == "read":
+                raise NotFound(f"{key} does not exist in {self.url}") from error
+            raise Invalid(f"key {key} collides with another key's folder in {self.url}") from error
+        except OSError as error:
+            raise Unavailable(f"cannot {verb} {key} in {self.url}: {error.strerror or error}") from error
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,197 @@
+"""Can this store hold a registry? Asks the real bucket and prefix, and believes only what it sees.
+
+`probe` measures create-if-absent, races over separate connections, and listing. `registry.json` keeps the verdict;
+a store that fails is never written to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from registry.canonical import canonical
+from registry.errors import Corrupt, LorimerError, NotFound, Refused
+from registry.store import Store, create_surely
+from registry.ulid import ulid
+
+FORMAT = 1
+MARKER = "registry.json"
+RACERS = 8
+ROUNDS = 20
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """`passed` is None for a fact that decides nothing."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    url: str
+    passed: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def failures(self) -> list[str]:
+        return [f"{check.name}: {check.detail}" for check in self.checks if check.passed is False]
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """`registry.json`."""
+
+    format: int = FORMAT
+    created_at: float
+    read_only: bool
+    verdict: Verdict
+
+
+@runtime_checkable
+class Connectable(Protocol):
+    def another(self) -> Store:
+        """The same place over connections of its own."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    def refuses_wrong_sha256(self, key: str) -> bool: ...
+
+    def versioning(self) -> str: ...
+
+
+def probe(
+    store: Store,
+    *,
+    racers: int = RACERS,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.time,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verdict:
+    """Try everything the registry relies on, below a prefix of its own, and clean up."""
+    prefix = f"doctor/{ulid(clock())}"
+    try:
+        checks = [
+            *_check_create(store, f"{prefix}/create"),
+            _check_races(store, f"{prefix}/race", racers, rounds, progress),
+            _check_list(store, f"{prefix}/list"),
+            _check_overwrite(store, f"{prefix}/put"),
+            *_facts(store, f"{prefix}/sha256"),
+        ]
+    finally:
+        with suppress(LorimerError):
+            for key in list(store.list(f"{prefix}/")):
+                store.delete(key)
+    return Verdict(url=store.url, passed=all(check.passed is not False for check in checks), checks=tuple(checks))
+
+
+def initialise(store: Store, *, clock: Callable[[], float] = time.time, read_only: bool = False) -> Marker:
+    """Create registry.json, or return the one that is there. A store that fails the probe is Refused."""
+    with suppress(NotFound):
+        marker = read_marker(store)
+        if read_only or not marker.read_only:
+            return marker
+    verdict = probe(store, clock=clock)
+    if not verdict.passed and not read_only:
+        raise Refused(
+            f"{store.url} cannot hold a writable registry: {'; '.join(verdict.failures)}",
+            hint="use another store, or --read-only",
+        )
+    marker = Marker(created_at=clock(), read_only=read_only, verdict=verdict)
+    if not create_surely(store, MARKER, canonical(marker)):
+        found = read_marker(store)
+        if not found.read_only:
+            return found
+        store.put(MARKER, canonical(marker))
+    return marker
+
+
+def read_marker(store: Store) -> Marker:
+    try:
+        marker = msgspec.json.decode(store.get(MARKER), type=Marker)
+    except NotFound:
+        raise NotFound(f"{store.url} holds no registry", hint="create one: lorimer registry init") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Corrupt(f"{MARKER} in {store.url} is not readable: {error}") from error
+    if marker.format > FORMAT:
+        raise Refused(f"{store.url} has registry format {marker.format}; this program knows {FORMAT}")
+    return marker
+
+
+def _check_create(store: Store, key: str) -> list[Check]:
+    first = store.create(key, b"first")
+    second = store.create(key, b"second")
+    body = store.get(key)
+    return [
+        Check(name="create absent", passed=first, detail="written" if first else "refused although absent"),
+        Check(name="create present", passed=not second, detail="refused" if not second else "accepted a second time"),
+        Check(name="body unchanged", passed=body == b"first", detail="kept" if body == b"first" else "overwritten"),
+    ]
+
+
+def _check_races(
+    store: Store, prefix: str, racers: int, rounds: int, progress: Callable[[int, int], None] | None
+) -> Check:
+    """Each round, every racer creates one key at the same moment; exactly one may win, and its bytes must stay."""
+    stores = [store.another() if isinstance(store, Connectable) else store for _ in range(racers)]
+    barrier = Barrier(racers)
+    bad: list[str] = []
+
+    def race(racer: int, key: str) -> bool:
+        barrier.wait(timeout=60)
+        return create_surely(stores[racer], key, b"racer %d" % racer)
+
+    with ThreadPoolExecutor(racers) as pool:
+        for number in range(rounds):
+            key = f"{prefix}/{number:04d}"
+            won = list(pool.map(race, range(racers), [key] * racers))
+            winners = [racer for racer in range(racers) if won[racer]]
+            if len(winners) != 1:
+                bad.append(f"round {number}: {len(winners)} winners")
+            elif store.get(key) != b"racer %d" % winners[0]:
+                bad.append(f"round {number}: the winner's bytes were replaced")
+            if progress is not None:
+                progress(number + 1, rounds)
+    detail = f"{rounds - len(bad)}/{rounds} rounds of {racers} racers had exactly one winner"
+    return Check(name="races", passed=not bad, detail="; ".join([detail, *bad[:2]]))
+
+
+def _check_list(store: Store, prefix: str) -> Check:
+    """What was written is listed at once, in order, and `start_after` is exclusive."""
+    keys = [f"{prefix}/{number:03d}" for number in range(5)]
+    for number, key in enumerate(keys):
+        store.create(key, b"x")
+        if list(store.list(f"{prefix}/")) != keys[: number + 1]:
+            return Check(name="list after write", passed=False, detail=f"{key} was not listed right after its write")
+    ordered = list(store.list(f"{prefix}/", start_after=keys[2])) == keys[3:]
+    return Check(
+        name="list after write", passed=ordered, detail="complete" if ordered else "start-after is not honoured"
+    )
+
+
+def _check_overwrite(store: Store, key: str) -> Check:
+    for data in (b"one", b"two"):
+        store.put(key, data)
+    read = store.get(key) == b"two"
+    return Check(name="read after overwrite", passed=read, detail="fresh" if read else "stale")
+
+
+def _facts(store: Store, key: str) -> Sequence[Check]:
+    if not isinstance(store, Inspectable):
+        return []
+    refuses = store.refuses_wrong_sha256(key)
+    return [
+        Check(
+            name="wrong sha256",
+            passed=None,
+            detail="refused by the server" if refuses else "accepted: uploads are read back and hashed",
+        ),
+        Check(name="versioning", passed=None, detail=store.versioning()),
+    ]

@@ -1,0 +1,84 @@
+"""What a version is: its files, what it was made from, and the digest that names it. Immutable values only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from registry.canonical import canonical, sha256
+
+FORMAT = "peft-lora/safetensors"
+
+
+class BaseIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a base that an adapter depends on."""
+
+    id: str
+    weights_sha256: str
+    tokenizer_sha256: str
+    template_sha256: str
+    shape_sha256: str
+
+
+class BaseProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registry must know of a base to check an adapter without loading any weights."""
+
+    identity: BaseIdentity
+    names: tuple[str, ...]
+    """Values of `base_model_name_or_path` in an adapter_config.json that mean this base."""
+    architecture: str
+    hidden_size: int
+    num_layers: int
+    vocab_size: int
+    context_length: int
+    linears: dict[str, tuple[int, int]]
+    """Module name in PEFT's terms (`model.layers.0.self_attn.q_proj`) -> (out_features, in_features)."""
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    sha256: str
+    size: int
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    adapter: str
+    digest: str
+
+
+class DatasetRecord(msgspec.Struct, frozen=True, kw_only=True):
+    uri: str
+    sha256: str
+    rows: int
+    counts: dict[str, int] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The record whose digest is a version's identity. It holds no time and no place: copying keeps the digest."""
+
+    files: tuple[FileEntry, ...]
+    format: str = FORMAT
+    method: str
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    base: BaseIdentity
+    parent: Parent | None = None
+    dataset: DatasetRecord | None = None
+    trainer: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    evidence: str | None = None
+    trigger: str | None = None
+    tags: dict[str, str] = {}
+
+    def file(self, path: str) -> FileEntry | None:
+        return next((entry for entry in self.files if entry.path == path), None)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(entry.size for entry in self.files)
+
+
+def digest(manifest: Manifest) -> str:
+    return "sha256:" + sha256(canonical(manifest))

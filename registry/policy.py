@@ -1,0 +1,32 @@
+"""What an adapter's owner decided about capture and retraining. Holds the decision; acts on nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from registry.errors import Invalid
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    capture: bool = False
+    """Keep request texts and feedback for retraining."""
+    retrain: Literal["auto", "approve", "off"] = "auto"
+    min_examples: int = 32
+    """Usable corrections a retraining needs."""
+    cooldown_s: float = 3600.0
+    harm_required: bool = False
+    """Retrain only when answers got worse, not on a mere change of input."""
+
+
+def read_policy(values: Mapping[str, Any]) -> Policy:
+    """Validate; an unknown key or a wrong type is Invalid and named."""
+    try:
+        policy = msgspec.convert(dict(values), Policy)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"bad policy: {error}", param="policy") from error
+    if policy.min_examples < 1 or not 0 <= policy.cooldown_s < float("inf"):
+        raise Invalid("bad policy: min_examples must be >= 1 and cooldown_s >= 0", param="policy")
+    return policy
