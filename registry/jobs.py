@@ -138,7 +138,7 @@ class Jobs:
 
         def decide(job: Job) -> list[Op]:
             if job.finished:
-                raise Conflict(f"job {key} has already {job.state}", actual=job.state)
+                raise Conflict(f"job {key} is already {job.state}", actual=job.state)
             return [Finish(state="cancelled", error=reason)]
 
         self._log(key).transact(decide)
