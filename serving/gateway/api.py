@@ -1,0 +1,90 @@
+"""/api: what is registered, what is drifting, what is being retrained; and moving aliases. RFC 9457 problems."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from msgspec import UNSET, Meta, UnsetType
+
+from registry.jobs import Jobs
+from serving.gateway.gateway import Gateway
+from serving.gateway.trace import trace_of
+from serving.gateway.v1 import read
+
+AnyRequest = Request[Any, Any, Any]
+Reason = Annotated[str, Meta(max_length=1000)]
+
+
+class AliasMove(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`expect` is what the alias must hold now: a version, or null for not set; without it, whatever it holds."""
+
+    to: str
+    expect: str | UnsetType | None = UNSET
+    reason: Reason = ""
+
+
+class Rollback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reason: Reason = ""
+
+
+@get("/api/adapters")
+async def list_adapters(gateway: Gateway) -> Response[bytes]:
+    summaries = await gateway.in_thread(gateway.registry.list)
+    return _json({"adapters": summaries})
+
+
+@get("/api/adapters/{name:str}")
+async def show_adapter(name: str, gateway: Gateway) -> Response[bytes]:
+    """Versions with their manifests, aliases with their history, and the policy."""
+    return _json(await gateway.in_thread(gateway.registry.state, name))
+
+
+@get("/api/adapters/{name:str}/log")
+async def show_log(name: str, gateway: Gateway) -> Response[bytes]:
+    """Every event that ever changed the adapter, oldest first."""
+    return _json({"events": await gateway.in_thread(gateway.registry.log, name)})
+
+
+@post("/api/adapters/{name:str}/aliases/{alias:str}", status_code=200)
+async def move_alias(request: AnyRequest, name: str, alias: str, gateway: Gateway) -> Response[bytes]:
+    """Point an alias to a version, comparing and swapping when `expect` is given."""
+    body = await read(request, AliasMove)
+    _note(request, name, alias)
+    event = await gateway.in_thread(
+        gateway.registry.alias, name, alias, body.to, expect=body.expect, reason=body.reason
+    )
+    return _json(event)
+
+
+@post("/api/adapters/{name:str}/aliases/{alias:str}/rollback", status_code=200)
+async def roll_back(request: AnyRequest, name: str, alias: str, gateway: Gateway) -> Response[bytes]:
+    """Put an alias back to where its log says it stood before."""
+    body = await read(request, Rollback)
+    _note(request, name, alias)
+    version = await gateway.in_thread(gateway.registry.rollback, name, alias, body.reason)
+    return _json({"adapter": name, "alias": alias, "version": version.number, "digest": version.digest})
+
+
+@get("/api/drift")
+async def drift(gateway: Gateway) -> Response[bytes]:
+    """The state of every watched adapter."""
+    return _json({"adapters": await gateway.in_thread(gateway.drift)})
+
+
+@get("/api/jobs")
+async def jobs(gateway: Gateway) -> Response[bytes]:
+    registry = gateway.registry
+    return _json({"jobs": await gateway.in_thread(Jobs(registry.store, registry.tenant, registry.clock).list)})
+
+
+def _note(request: AnyRequest, name: str, alias: str) -> None:
+    trace_of(request.scope).fields |= {"adapter": name, "alias": alias}
+
+
+def _json(document: object) -> Response[bytes]:
+    return Response(msgspec.json.encode(document), media_type="application/json")
+
+
+ROUTES = [list_adapters, show_adapter, show_log, move_alias, roll_back, drift, jobs]

@@ -1,0 +1,114 @@
+"""Which weights a request's `model` means: the bare base, or one version resolved once to its digest.
+
+Remembers versions by digest, so that the residency can fetch by digest alone. Opens no file itself.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from registry.adapters import Registry, Version
+from registry.cache import AdapterCache
+from registry.errors import Invalid, NotFound
+from registry.manifest import BaseProfile
+from registry.names import DEFAULT_ALIAS, Alias, parse_ref
+from serving.gateway.errors import ModelNotFound
+from serving.gateway.schemas import ModelCard
+
+MAX_REMEMBERED = 16_384
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a request asked for, and what it was resolved to; never changes while the request runs."""
+
+    requested: str
+    version: Version | None
+    fingerprint: str
+    captured: bool = False
+    """Whether the adapter's owner allows texts to be kept."""
+
+    @property
+    def adapter(self) -> str | None:
+        return self.version.adapter if self.version else None
+
+    @property
+    def digest(self) -> str | None:
+        return self.version.digest if self.version else None
+
+    def headers(self) -> dict[str, str]:
+        if self.version is None:
+            return {"x-base-digest": self.fingerprint}
+        return {"x-adapter-digest": self.version.digest, "x-adapter-version": str(self.version.number)}
+
+
+class Catalog:
+    """The registry as requests see it. Its methods block on the store: call them from a thread."""
+
+    def __init__(self, registry: Registry, cache: AdapterCache, profile: BaseProfile) -> None:
+        self.registry = registry
+        self._cache = cache
+        self._base_fingerprint = f"sha256:{profile.identity.weights_sha256.removeprefix('sha256:')}"
+        self.base_names = tuple(dict.fromkeys((profile.identity.id, *profile.names)))
+        self._versions: OrderedDict[str, Version] = OrderedDict()
+        self._lock = Lock()
+
+    def choose(self, model: str) -> Choice:
+        """Resolve freshly from the log's tail; ModelNotFound for anything this tenant cannot reach."""
+        if model in self.base_names:
+            return Choice(model, None, self._base_fingerprint)
+        try:
+            ref = parse_ref(model)
+            if ref.tenant not in (None, self.registry.tenant):
+                raise NotFound("belongs to another tenant")
+            state = self.registry.state(ref.adapter)
+            version = state.select(ref.selector)
+        except (NotFound, Invalid) as error:
+            raise ModelNotFound(f"the model {model!r} does not exist") from error
+        self._remember(version)
+        return Choice(model, version, version.digest, captured=state.policy.get("capture") is True)
+
+    def fetch(self, digest: str) -> Path:
+        """The verified local directory of a version that was chosen before."""
+        with self._lock:
+            version = self._versions.get(digest)
+        if version is None:
+            raise NotFound(f"no request has chosen {digest}")
+        return self._cache.path(version)
+
+    def _remember(self, version: Version) -> None:
+        with self._lock:
+            self._versions[version.digest] = version
+            self._versions.move_to_end(version.digest)
+            while len(self._versions) > MAX_REMEMBERED:
+                self._versions.popitem(last=False)
+
+    def cards(self) -> list[ModelCard]:
+        """Every name a request may use: the base, and each adapter under each alias (bare for the default one)."""
+        cards = [self._base_card(self.base_names[0])]
+        for summary in self.registry.list():
+            state = self.registry.state(summary.adapter)
+            for alias in sorted(state.aliases):
+                name = state.adapter if alias == DEFAULT_ALIAS else f"{state.adapter}@{alias}"
+                cards.append(self._card(name, state.select(Alias(alias))))
+        return cards
+
+    def card(self, model: str) -> ModelCard:
+        choice = self.choose(model)
+        return self._base_card(model) if choice.version is None else self._card(model, choice.version)
+
+    def _base_card(self, name: str) -> ModelCard:
+        return ModelCard(id=name, created=0, owned_by="base", root=self._base_fingerprint, parent=None)
+
+    def _card(self, name: str, version: Version) -> ModelCard:
+        return ModelCard(
+            id=name,
+            created=int(version.published_at),
+            owned_by=version.tenant,
+            root=version.digest,
+            parent=self.base_names[0],
+            version=version.number,
+        )

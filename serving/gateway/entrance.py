@@ -1,0 +1,66 @@
+"""The outermost ASGI layer: request ids, in-flight count, one log line per request. Knows no routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from serving.gateway.trace import KEY, Trace, begin
+
+QUIET = frozenset({"/health", "/ready", "/metrics"})
+"""Paths that machines poll; they are logged only when they fail."""
+
+
+class Entrance:
+    """Wraps the application, so that even an unknown path is counted, named and logged."""
+
+    def __init__(self, app: ASGIApp, log: FilteringBoundLogger) -> None:
+        self._app = app
+        self._log = log
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        trace = begin(None if given is None else given.decode("latin-1"))
+        scope.setdefault("state", {})[KEY] = trace
+        status = 0
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", trace.request_id.encode("latin-1"))]
+            await send(message)
+
+        self.in_flight += 1
+        try:
+            await self._app(scope, receive, send_named)
+        except BaseException as error:
+            trace.failure = trace.failure or error
+            raise
+        finally:
+            self.in_flight -= 1
+            self._write(scope, trace, status)
+
+    def _write(self, scope: Any, trace: Trace, status: int) -> None:
+        if scope["path"] in QUIET and status < 400:
+            return
+        timings = {f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in trace.seconds.items()}
+        failure = {} if trace.failure is None else {"error": f"{type(trace.failure).__name__}: {trace.failure}"[:500]}
+        self._log.info(
+            "request",
+            request_id=trace.request_id,
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            total_ms=round(1000 * trace.elapsed_s(), 1),
+            **trace.fields,
+            **timings,
+            **failure,
+        )

@@ -1,0 +1,136 @@
+"""Errors to HTTP: one table from error kind to status, OpenAI's envelope under /v1, RFC 9457 problems elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, NotFound, Refused, Unavailable
+from serving.gateway.schemas import ErrorDetail, ErrorEnvelope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How one kind of error looks from outside. `can_retry` False tells clients that a retry cannot help."""
+
+    status: int
+    type: str
+    code: str | None
+    can_retry: bool
+
+
+TABLE: Mapping[type[LorimerError], Shape] = {
+    NotFound: Shape(status=404, type="not_found_error", code="not_found", can_retry=False),
+    Conflict: Shape(status=409, type="conflict_error", code="conflict", can_retry=False),
+    Invalid: Shape(status=400, type="invalid_request_error", code=None, can_retry=False),
+    Refused: Shape(status=403, type="permission_error", code="refused", can_retry=False),
+    Busy: Shape(status=503, type="overloaded_error", code="overloaded", can_retry=True),
+    Unavailable: Shape(status=503, type="unavailable_error", code="unavailable", can_retry=True),
+    Corrupt: Shape(status=500, type="server_error", code="corrupt", can_retry=False),
+    LorimerError: Shape(status=500, type="server_error", code="error", can_retry=False),
+}
+UNEXPECTED = Shape(status=500, type="server_error", code="internal_error", can_retry=False)
+UNAVAILABLE_RETRY_S = 1
+
+
+class ModelNotFound(NotFound):
+    """The `model` of a request names nothing this tenant has."""
+
+
+class Unauthorized(Refused):
+    """No credential, or one we do not know."""
+
+
+class Gone(LorimerError):
+    """The client hung up; nobody reads the answer."""
+
+
+SHAPES: Mapping[type[LorimerError], Shape] = {
+    ModelNotFound: Shape(status=404, type="invalid_request_error", code="model_not_found", can_retry=False),
+    Unauthorized: Shape(status=401, type="authentication_error", code="invalid_api_key", can_retry=False),
+    Gone: Shape(status=499, type="client_closed_request", code="client_closed_request", can_retry=False),
+    **TABLE,
+}
+
+
+def shape_of(error: BaseException) -> Shape:
+    """The nearest class of the error that the table knows."""
+    return next((SHAPES[kind] for kind in type(error).__mro__ if kind in SHAPES), UNEXPECTED)
+
+
+def envelope(error: BaseException) -> ErrorEnvelope:
+    """OpenAI's error document; what we did not foresee says nothing of its inside."""
+    shape = shape_of(error)
+    code = (error.code if isinstance(error, Invalid) else None) or shape.code
+    if isinstance(error, ModelNotFound):
+        param: str | None = "model"
+    else:
+        param = error.param if isinstance(error, Invalid) else None
+    return ErrorEnvelope(error=ErrorDetail(message=_message(error), type=shape.type, param=param, code=code))
+
+
+def _message(error: BaseException) -> str:
+    return str(error) if isinstance(error, LorimerError) else "the server met an unexpected error"
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for every route."""
+    under_v1 = request.url.path.startswith("/v1/")
+    request.scope["state"]["failure"] = error
+    if isinstance(error, HTTPException):
+        return _framework(error, under_v1)
+    shape = shape_of(error)
+    if under_v1:
+        return _respond(shape.status, envelope(error), "application/json", _headers(error, shape))
+    return _respond(shape.status, _problem(error, shape), "application/problem+json", _headers(error, shape))
+
+
+def _headers(error: Exception, shape: Shape) -> dict[str, str]:
+    if isinstance(error, Unauthorized):
+        return {"www-authenticate": "Bearer", "x-should-retry": "false"}
+    if not shape.can_retry:
+        return {"x-should-retry": "false"}
+    wait_s = error.retry_after_s if isinstance(error, Busy) else UNAVAILABLE_RETRY_S
+    return {"retry-after": str(max(1, math.ceil(wait_s)))}
+
+
+def _problem(error: Exception, shape: Shape) -> dict[str, Any]:
+    problem: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(shape.status).phrase,
+        "status": shape.status,
+        "detail": _message(error),
+        "kind": error.kind if isinstance(error, LorimerError) else "internal_error",
+    }
+    if isinstance(error, Invalid) and error.param:
+        problem["param"] = error.param
+    if isinstance(error, Conflict) and error.actual is not None:
+        problem["actual"] = error.actual
+    return problem
+
+
+def _framework(error: HTTPException, under_v1: bool) -> Response[bytes]:
+    """Unknown paths, wrong methods, bodies over the limit: found by the framework before a handler ran."""
+    status = error.status_code
+    phrase = HTTPStatus(status).phrase
+    headers = {"x-should-retry": "false", **(error.headers or {})}
+    if not under_v1:
+        problem = {"type": "about:blank", "title": phrase, "status": status, "detail": error.detail or phrase}
+        return _respond(status, problem, "application/problem+json", headers)
+    code = phrase.lower().replace(" ", "_")
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    detail = ErrorDetail(message=error.detail or phrase, type=kind, param=None, code=code)
+    return _respond(status, ErrorEnvelope(error=detail), "application/json", headers)
+
+
+def _respond(status: int, document: object, media_type: str, headers: dict[str, str]) -> Response[bytes]:
+    return Response(
+        msgspec.json.encode(document, enc_hook=str), status_code=status, media_type=media_type, headers=headers
+    )

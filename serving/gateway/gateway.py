@@ -1,0 +1,196 @@
+"""What every handler needs, in one value: registry, engine, adapters in memory, and the threads that may block."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
+
+import structlog
+from prometheus_client.registry import Collector
+from structlog.typing import FilteringBoundLogger
+
+from monitoring.sensor import Sensor
+from registry.adapters import Registry
+from registry.cache import AdapterCache
+from registry.captures import FLUSH_AFTER_S, CaptureWriter
+from registry.errors import LorimerError
+from registry.settings import Settings
+from serving.base import Base
+from serving.engine import Engine
+from serving.gateway.access import Keys
+from serving.gateway.choosing import Catalog
+from serving.gateway.metrics import Metrics
+from serving.gateway.recorder import Recorder
+from serving.residency import Lease, Residency
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BLOCKING_THREADS = 64
+
+
+class Watch(Protocol):
+    """A drift monitor, as far as the gateway shows it."""
+
+    def status(self, adapter: str) -> Mapping[str, Any]: ...
+
+
+class Gateway:
+    """Owns its threads; closing it also closes the engine, the sensor and the capture writer it was given."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        base: Base,
+        engine: Engine,
+        residency: Residency,
+        catalog: Catalog,
+        sensor: Sensor,
+        captures: CaptureWriter,
+        settings: Settings,
+        monitor: Watch | None = None,
+        collectors: Iterable[Collector] = (),
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self.registry = registry
+        self.base = base
+        self.engine = engine
+        self.residency = residency
+        self.catalog = catalog
+        self.sensor = sensor
+        self.captures = captures
+        self.settings = settings
+        self.monitor = monitor
+        self.keys = Keys(settings.api_key_hashes)
+        self.log = log or request_log(sys.stderr)
+        self.metrics = Metrics(collectors)
+        self.draining = False
+        limit = base.profile.context_length
+        self.context_length = min(settings.max_context or limit, limit)
+        self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
+        self._text_thread = ThreadPoolExecutor(1, "gateway-text")
+        self.recorder = Recorder(self.metrics, sensor, captures, self._threads.submit, registry.clock)
+        self.spell = lru_cache(65_536)(self._spell)
+        self._closing = threading.Event()
+        self._flusher = threading.Thread(target=self._flush_captures, name="gateway-captures", daemon=True)
+        self._flusher.start()
+        self._watch()
+
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what may block on a store, off the event loop."""
+        return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
+
+    async def in_text_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run tokeniser work; one thread, because a tokeniser is not made to be shared."""
+        return await asyncio.wrap_future(self._text_thread.submit(function, *args, **kwargs))
+
+    async def lease(self, digest: str) -> Lease:
+        """Make an adapter resident and pin it. A caller that is cancelled meanwhile leaves no pin behind."""
+        pending = self._threads.submit(self.residency.acquire, digest)
+        try:
+            return await asyncio.wrap_future(pending)
+        except asyncio.CancelledError:
+            pending.add_done_callback(_release)
+            raise
+
+    def is_ready(self) -> bool:
+        return not self.draining and self.engine.stats().running_since is not None
+
+    def drift(self) -> list[Mapping[str, Any]]:
+        """The state of every adapter's watch; blocks on the store."""
+        if self.monitor is None:
+            return []
+        return [self.monitor.status(summary.adapter) for summary in self.registry.list()]
+
+    def close(self) -> None:
+        """Finish what is buffered and stop. Requests still running end with an error."""
+        self.draining = True
+        self.engine.close()
+        self._text_thread.shutdown(wait=True)
+        self._threads.shutdown(wait=True)
+        self.residency.close()
+        self._closing.set()
+        self._flusher.join()
+        self.sensor.close()
+
+    def _flush_captures(self) -> None:
+        """Write what the last requests left in the buffer, though no further request may ever come."""
+        while not self._closing.wait(FLUSH_AFTER_S):
+            self._flush_once()
+        self._flush_once()
+
+    def _flush_once(self) -> None:
+        try:
+            self.captures.flush()
+        except LorimerError as error:
+            self.log.warning("captures not written", error=str(error))
+
+    def _spell(self, token: int) -> str:
+        return str(self.base.tokenizer.decode([token]))
+
+    def _watch(self) -> None:
+        stats, watch = self.engine.stats, self.metrics.watch
+        watch("running", "Rows in the batch.", lambda: stats().running)
+        watch("waiting", "Rows waiting for a place in the batch.", lambda: stats().waiting)
+        watch("kv_use", "Share of the KV cache in use.", lambda: stats().kv_used / max(stats().kv_total, 1))
+        watch("batch_adapters", "Distinct adapters in the latest step.", lambda: stats().last_distinct_adapters)
+        watch("residency_bytes", "Bytes of resident adapters.", lambda: self.residency.stats().resident_bytes)
+
+
+def open_gateway(
+    settings: Settings,
+    registry: Registry,
+    base: Base,
+    *,
+    monitor: Watch | None = None,
+    collectors: Iterable[Collector] = (),
+    log: FilteringBoundLogger | None = None,
+) -> Gateway:
+    """Build and start everything a gateway needs around a loaded base and an open registry."""
+    registry.register_base(base.profile)
+    cache = AdapterCache(settings.cache_path(), registry)
+    catalog = Catalog(registry, cache, base.profile)
+    gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
+    engine = Engine(base, settings)
+    gateway = Gateway(
+        registry=registry,
+        base=base,
+        engine=engine,
+        residency=Residency(catalog.fetch, base, settings.adapter_bytes),
+        catalog=catalog,
+        sensor=Sensor(registry.store, registry.tenant, gateway_id, registry.clock, settings.observe_flush_s),
+        captures=CaptureWriter(registry.store, registry.tenant, gateway_id, registry.clock),
+        settings=settings,
+        monitor=monitor,
+        collectors=collectors,
+        log=log,
+    )
+    engine.start()
+    return gateway
+
+
+def request_log(stream: TextIO) -> FilteringBoundLogger:
+    """A structlog logger writing one JSON object per line."""
+    log: Any = structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+    )
+    return log  # type: ignore[no-any-return]
+
+
+def _release(pending: Future[Lease]) -> None:
+    if not pending.cancelled() and pending.exception() is None:
+        pending.result().release()

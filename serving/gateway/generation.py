@@ -1,0 +1,123 @@
+"""The engine rows behind one HTTP request, seen from the event loop. Knows no HTTP and no dialect.
+
+Events come on the engine's thread and are handed to the loop. Whatever becomes of the HTTP side, every submitted row
+ends with `Finished`, and `on_done` runs exactly once after the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from registry.errors import Busy, LorimerError, Unavailable
+from serving.engine import Engine
+from serving.request import Event, Finished, Request, Token
+
+
+@dataclass(eq=False)
+class Row:
+    """One answer as it grows."""
+
+    request: Request
+    tokens: list[Token] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+    """`time.perf_counter` of each token."""
+    finished: Finished | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+    def failure(self) -> LorimerError | None:
+        """Why there is no whole answer; None when there is one, or will be."""
+        if self.finished is None or self.finished.reason in ("stop", "length"):
+            return None
+        if self.finished.error is not None:
+            return self.finished.error
+        if self.finished.reason == "deadline":
+            return Busy("the request's deadline passed before it was answered")
+        return Unavailable("the engine stopped before the answer was complete")
+
+
+class Generation:
+    """Create and use it on one event loop."""
+
+    def __init__(self, engine: Engine, requests: Sequence[Request], on_done: Callable[[], None]) -> None:
+        self.rows = [Row(request) for request in requests]
+        self._engine = engine
+        self._on_done = on_done
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._done = asyncio.Event()
+        self._running = 0
+
+    def submit(self) -> None:
+        """Hand every row to the engine, all or none: Busy or Invalid takes back those already handed over."""
+        self._running = 1
+        try:
+            for index, row in enumerate(self.rows):
+                self._engine.submit(row.request, partial(self._from_engine, index))
+                self._running += 1
+        except LorimerError:
+            self.abort()
+            raise
+        finally:
+            self._one_less()
+
+    async def finished(self) -> list[Row]:
+        """The rows once all have ended; raises the first failure."""
+        await self._done.wait()
+        for row in self.rows:
+            if failure := row.failure():
+                raise failure
+        return self.rows
+
+    async def events(self, heartbeat_s: float) -> AsyncIterator[tuple[int, Event] | None]:
+        """Events of all rows as they come; None after each `heartbeat_s` of silence."""
+        remaining = len(self.rows)
+        while remaining:
+            try:
+                index, event = await self._next(heartbeat_s)
+            except TimeoutError:
+                yield None
+                continue
+            remaining -= isinstance(event, Finished)
+            yield index, event
+
+    async def _next(self, timeout_s: float) -> tuple[int, Event]:
+        if not self._events.empty():
+            return self._events.get_nowait()
+        async with asyncio.timeout(timeout_s):
+            return await self._events.get()
+
+    def abort(self) -> None:
+        """Free every unfinished row at the next step."""
+        for row in self.rows:
+            if row.finished is None:
+                self._engine.abort(row.request.id)
+
+    def _from_engine(self, index: int, event: Event) -> None:
+        with suppress(RuntimeError):  # the loop is gone: nobody waits for this event any more
+            self._loop.call_soon_threadsafe(self._deliver, index, event)
+
+    def _deliver(self, index: int, event: Event) -> None:
+        row = self.rows[index]
+        if isinstance(event, Token):
+            row.tokens.append(event)
+            row.arrivals.append(time.perf_counter())
+        else:
+            row.finished = event
+        self._events.put_nowait((index, event))
+        if row.finished is not None:
+            self._one_less()
+
+    def _one_less(self) -> None:
+        """`_running` counts submitted, unfinished rows, and one more while submitting."""
+        self._running -= 1
+        if self._running == 0:
+            self._done.set()
+            self._on_done()

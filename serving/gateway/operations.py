@@ -1,0 +1,43 @@
+"""What machines ask of a gateway: /health, /ready, /version, /metrics."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from litestar import Response, get
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from serving.gateway.access import PUBLIC
+from serving.gateway.gateway import Gateway
+
+OPEN: dict[str, Any] = {PUBLIC: True}
+
+
+@get("/health", opt=OPEN)
+async def health() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@get("/ready", opt=OPEN)
+async def ready(gateway: Gateway) -> Response[dict[str, str]]:
+    """Whether to send requests here: 503 while draining, or when the engine has died."""
+    if gateway.is_ready():
+        return Response({"status": "ready"})
+    status = "draining" if gateway.draining else "the engine is not running"
+    return Response({"status": status}, status_code=503, headers={"retry-after": "1"})
+
+
+@get("/version")
+async def show_version(gateway: Gateway) -> dict[str, str]:
+    identity = gateway.base.profile.identity
+    return {"version": version("lorimer"), "base": identity.id, "base_weights": identity.weights_sha256}
+
+
+@get("/metrics")
+async def metrics(gateway: Gateway) -> Response[bytes]:
+    return Response(await gateway.in_thread(gateway.metrics.render), media_type=CONTENT_TYPE_LATEST)
+
+
+ROUTES = [health, ready, show_version, metrics]

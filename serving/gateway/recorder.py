@@ -1,0 +1,134 @@
+"""What an ended call leaves behind: metrics, an observation, a capture, and what feedback is checked against.
+
+Called on the event loop; whatever may block is handed to a thread. Decides nothing about drift.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from monitoring.observation import Observation, prompt_scalars
+from monitoring.sensor import Sensor
+from registry.captures import CaptureRecord, CaptureWriter
+from serving.gateway.calls import Call
+from serving.gateway.generation import Row
+from serving.gateway.metrics import Metrics
+
+MAX_REMEMBERED = 65_536
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Who answered an earlier request."""
+
+    call_id: str
+    adapter: str | None
+
+
+class Recorder:
+    def __init__(
+        self,
+        metrics: Metrics,
+        sensor: Sensor,
+        captures: CaptureWriter,
+        in_background: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._metrics = metrics
+        self._sensor = sensor
+        self._captures = captures
+        self._in_background = in_background
+        self._clock = clock
+        self._answered: OrderedDict[str, Answered] = OrderedDict()
+
+    def remember(self, call: Call) -> None:
+        """So that feedback may name the call by its id or by the `x-request-id` it travelled under."""
+        answered = Answered(call.id, call.choice.adapter)
+        self._answered[call.id] = self._answered[call.trace.request_id] = answered
+        while len(self._answered) > MAX_REMEMBERED:
+            self._answered.popitem(last=False)
+
+    def find(self, request_id: str) -> Answered | None:
+        return self._answered.get(request_id)
+
+    def record(self, call: Call) -> None:
+        """Every row of the call has ended, one way or another."""
+        self._count(call)
+        row = call.generation.rows[0]
+        if call.choice.version is None or row.finished is None or row.failure() is not None:
+            return
+        self._observe(call, row)
+        if call.choice.captured and call.messages is not None:
+            record = CaptureRecord(
+                request_id=call.id,
+                time=self._clock(),
+                session=call.session,
+                adapter=call.choice.version.adapter,
+                digest=call.choice.version.digest,
+                messages=list(call.messages),
+                response=row.text,
+            )
+            self._in_background(lambda: self._captures.request(record))
+
+    def _observe(self, call: Call, row: Row) -> None:
+        assert row.finished is not None
+        features, version = row.finished.features, call.choice.version
+        if features is None or version is None:
+            return
+        self._sensor.observe(
+            Observation(
+                request_id=call.id,
+                session=call.session,
+                time=self._clock(),
+                adapter=version.adapter,
+                version=version.number,
+                digest=version.digest,
+                embedding=features.embedding_mean,
+                hidden=features.hidden_mean,
+                scalars={
+                    **prompt_scalars(features.num_prompt_tokens),
+                    "log_output_length": math.log1p(row.finished.usage.completion_tokens),
+                },
+            )
+        )
+
+    def _count(self, call: Call) -> None:
+        metrics, label = self._metrics, self._metrics.adapters.of(call.choice.adapter)
+        written = 0
+        for row in call.generation.rows:
+            if row.finished is None:
+                continue
+            metrics.requests.labels(label, row.finished.reason).inc()
+            metrics.prompt_tokens.labels(label).inc(row.finished.usage.prompt_tokens)
+            metrics.generated_tokens.labels(label).inc(row.finished.usage.completion_tokens)
+            written += row.finished.usage.completion_tokens
+            self._time(call, row, label)
+        first = call.generation.rows[0].finished
+        if first is None:
+            return
+        timings = first.timings
+        call.trace.seconds |= {"queue": timings.queued_s, "prefill": timings.prefill_s, "decode": timings.decode_s}
+        prompt_tokens = len(call.generation.rows[0].request.prompt)
+        call.trace.fields |= {
+            "id": call.id,
+            "finish": first.reason,
+            "prompt_tokens": prompt_tokens,
+            "tokens": written,
+        }
+
+    def _time(self, call: Call, row: Row, label: str) -> None:
+        assert row.finished is not None
+        metrics, timings = self._metrics, row.finished.timings
+        metrics.queue.labels(label).observe(timings.queued_s)
+        metrics.prefill.labels(label).observe(timings.prefill_s)
+        metrics.decode.labels(label).observe(timings.decode_s)
+        if row.arrivals:
+            metrics.first_token.labels(label).observe(row.arrivals[0] - call.trace.started_at)
+            metrics.end_to_end.labels(label).observe(row.arrivals[-1] - call.trace.started_at)
+        for before, after in pairwise(row.arrivals):
+            metrics.inter_token.labels(label).observe(after - before)

@@ -1,0 +1,166 @@
+"""The gateway on a socket: granian on an event loop of its own thread, started, drained and stopped by its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from registry.errors import Invalid, LorimerError, Unavailable
+from serving.gateway.access import require_guarded
+from serving.gateway.app import create_app
+from serving.gateway.entrance import Entrance
+from serving.gateway.gateway import Gateway
+
+START_S = 30.0
+STOP_S = 5.0
+POLL_S = 0.02
+BACKLOG = 1024
+
+
+class GatewayServer:
+    """One listening gateway. It does not own the gateway: stopping it leaves the engine running."""
+
+    def __init__(
+        self, gateway: Gateway, host: str | None = None, port: int | None = None, drain_s: float | None = None
+    ) -> None:
+        settings = gateway.settings
+        self.host = host or settings.host
+        self.port = settings.port if port is None else port
+        self._address = self.host
+        self._drain_s = settings.drain_s if drain_s is None else drain_s
+        self._gateway = gateway
+        self._entrance = Entrance(create_app(gateway), gateway.log)
+        self._listening = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="gateway-loop", daemon=True)
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def in_flight(self) -> int:
+        return self._entrance.in_flight
+
+    def start(self) -> GatewayServer:
+        """Listen and return once connections are accepted. Unavailable: the port is taken; Refused: open to all."""
+        require_guarded(self.host, self._gateway.keys)
+        self._address, self.port = free_address(self.host, self.port)
+        self._thread.start()
+        if not self._listening.wait(START_S) or self._failure is not None:
+            raise Unavailable(f"the gateway did not come up on {self.url}: {self._failure or 'no answer'}")
+        return self
+
+    def stop(self) -> None:
+        """Stop being ready at once, let running requests finish for as long as the drain allows, then hang up."""
+        self._gateway.draining = True
+        if self._loop is not None and self._stopping is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def __enter__(self) -> GatewayServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - told to whoever called start()
+            self._failure = error
+        finally:
+            self._listening.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        server = Server(
+            self._entrance,
+            address=self._address,
+            port=self.port,
+            interface=Interfaces.ASGINL,
+            backlog=BACKLOG,
+            websockets=False,
+            log_enabled=False,
+        )
+        serving = asyncio.create_task(server.serve())
+        try:
+            await self._until_listening(serving)
+            self._listening.set()
+            await self._stopping.wait()
+            await self._drain()
+        finally:
+            server.stop()  # type: ignore[no-untyped-call]
+            await asyncio.wait({serving}, timeout=STOP_S)
+
+    async def _until_listening(self, serving: asyncio.Task[None]) -> None:
+        while not serving.done():
+            try:
+                _, writer = await asyncio.open_connection(self._address, self.port)
+            except OSError:
+                await asyncio.sleep(POLL_S)
+                continue
+            writer.close()
+            return
+        serving.result()
+
+    async def _drain(self) -> None:
+        """Requests may still arrive until routers have seen /ready fail; they are answered while the drain lasts."""
+        deadline = time.monotonic() + self._drain_s
+        while self._entrance.in_flight and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_S)
+
+
+def serve(server: GatewayServer, on_listening: Callable[[], None] = lambda: None) -> None:
+    """Run until SIGTERM or SIGINT, then drain. To be called on the main thread."""
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt  # asked twice: do not wait for the drain
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.start()
+        on_listening()
+        while not asked.wait(1.0):
+            pass
+        server.stop()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def free_address(host: str, port: int) -> tuple[str, int]:
+    """The numeric address and port (0: any), proven free: granian itself would silently share a taken port."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+            name = probe.getsockname()
+            return str(name[0]), int(name[1])
+    except OverflowError as error:
+        raise Invalid(f"port {port} is outside 0-65535", param="port") from error
+    except OSError as error:
+        raise _unbound(host, port, error) from error
+
+
+def _unbound(host: str, port: int, error: OSError) -> LorimerError:
+    if error.errno == errno.EADDRINUSE:
+        return Unavailable(f"port {port} on {host} is taken", hint="stop the other process or choose another --port")
+    return Unavailable(f"cannot listen on {host}:{port}: {error.strerror or error}")

@@ -1,0 +1,55 @@
+"""What one HTTP request tells its log line: identity, timings, outcome. Never any prompt or answer text."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+KEY = "trace"
+
+
+@dataclass(eq=False)
+class Trace:
+    """Filled in as a request walks through; logged once when its last byte is out."""
+
+    request_id: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    started_at: float = field(default_factory=time.perf_counter)
+    failure: BaseException | None = None
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Time a stage under its `server-timing` name."""
+        since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - since
+
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.started_at
+
+    def server_timing(self) -> str:
+        """The header's value: `resolve;dur=0.4, load;dur=1.2` in milliseconds."""
+        return ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in self.seconds.items())
+
+
+def begin(given: str | None) -> Trace:
+    """A trace with the caller's `x-request-id`, or one of ours when there is none fit to be logged and echoed."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return Trace(given)
+    return Trace(f"req-{uuid.uuid4().hex}")
+
+
+def trace_of(scope: Mapping[str, Any]) -> Trace:
+    """The trace the entrance put into an ASGI scope."""
+    trace = scope["state"][KEY]
+    assert isinstance(trace, Trace)
+    return trace
