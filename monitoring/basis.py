@@ -69,7 +69,8 @@ class Basis:
             raise Invalid(f"this basis maps vectors of {self.hidden_size} numbers, got {rows.shape[1]}")
         angles = (rows - self.center) @ self.whiten @ self.frequencies
         features: Array = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
-        return features / np.sqrt(self.frequencies.shape[1])
+        features /= np.sqrt(self.frequencies.shape[1])
+        return features
 
     def to_bytes(self) -> bytes:
         arrays = {"center": self.center, "whiten": self.whiten, "frequencies": self.frequencies}

@@ -50,7 +50,7 @@ def simulate(residuals: Array, rate: float, num_steps: int, rng: np.random.Gener
 
 
 def run_length_bound(paths: Array, threshold: float) -> float:
-    """Lower 95 % bound on the mean time to exceed `threshold`: 2 sum(T) / chi2(.95, 2k + 2), k streams having alarmed."""
+    """Lower 95 % bound on the mean time to exceed `threshold`: 2 sum(T) / chi2(.95, 2k + 2) after k alarms."""
     crossed = paths > threshold
     alarmed = crossed.any(axis=1)
     times = np.where(alarmed, crossed.argmax(axis=1) + 1, paths.shape[1])

@@ -10,7 +10,7 @@ weights that sum to one, which keeps the property. The guarantee is given the re
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +82,8 @@ class Evidence:
         rest = 1.0 - PHI_WEIGHT if tails else 0.0
         self._log_weights = {"phi": math.log(1.0 - rest)} | {tail: math.log(rest / len(tails)) for tail in tails}
         self._logs = dict.fromkeys(self._log_weights, -math.inf)
+        self.pull = 0.0
+        """How strongly the latest session speaks for drift: negative on average without it. Dates the onset."""
 
     def update(self, phi: Array, scalars: Mapping[str, float]) -> float:
         """Take one session, `phi` (D,) of norm at most one; log M_t after it. A missing scalar makes no bet."""
@@ -90,6 +92,7 @@ class Evidence:
             if math.isfinite(value := scalars.get(name, math.nan)):
                 gains[f"{name}+"] = _log_e_value(quantiles.p_at_least(value))
                 gains[f"{name}-"] = _log_e_value(quantiles.p_at_most(value))
+        self.pull = max(self.phi.surprise, _log_mean([gains[name] for name in gains if name != "phi"]))
         self._logs = {name: gains[name] + float(np.logaddexp(log, 0.0)) for name, log in self._logs.items()}
         return self.log_evidence
 
@@ -122,6 +125,11 @@ class Evidence:
         step, self.phi.mean, self.phi.variance, self.phi.surprise = (float(x) for x in state["moments"].astype(float))
         self.phi.step = int(step)
         self._logs = dict(zip(self._logs, (float(x) for x in state["logs"].astype(float)), strict=True))
+
+
+def _log_mean(logs: Sequence[float]) -> float:
+    """log of the mean of exp(logs); -inf of nothing."""
+    return float(np.logaddexp.reduce(logs)) - math.log(len(logs)) if logs else -math.inf
 
 
 def _log_e_value(p: float) -> float:

@@ -51,7 +51,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
 
 def prompt_scalars(num_prompt_tokens: int) -> dict[str, float]:
     """The scalars of a prompt. Reference and live traffic must both use this, or they cannot be compared."""
-    return {"log_prompt_tokens": math.log1p(num_prompt_tokens)}
+    return {"log_length": math.log1p(num_prompt_tokens)}
 
 
 _FORMAT = "lorimer-observations/1"
@@ -90,6 +90,9 @@ def decode(data: bytes, what: str = "observation batch") -> list[Observation]:
             raise Corrupt(f"{what} holds tables of different lengths")
     except (KeyError, IndexError, msgspec.DecodeError) as error:
         raise Corrupt(f"{what} lacks a table: {error}") from error
+    measured = [
+        {name: float(value) for name, value in zip(names, row, strict=True) if not math.isnan(value)} for row in scalars
+    ]
     return [
         Observation(
             request_id=row.request_id,
@@ -100,9 +103,7 @@ def decode(data: bytes, what: str = "observation batch") -> list[Observation]:
             digest=row.digest,
             embedding=embedding[i],
             hidden=hidden[i],
-            scalars={
-                name: float(value) for name, value in zip(names, scalars[i], strict=True) if not math.isnan(value)
-            },
+            scalars=measured[i],
         )
         for i, row in enumerate(rows)
     ]
