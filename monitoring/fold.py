@@ -56,6 +56,8 @@ class Fold:
         groups: dict[Key, list[Observation]] = {}
         for each in observations:
             groups.setdefault((each.adapter, each.digest), []).append(each)
+        for group in groups:
+            find(*group)  # an unreachable store must fail here, before any detector has taken a step
         alarms = [alarm for group, members in groups.items() for alarm in self._feed(group, members, find)]
         self.inbox.mark(key)
         return alarms

@@ -73,6 +73,7 @@ class Monitor:
         self._term: int | None = None
         self._saved_at = 0.0
         self._dirty = False
+        self._unopened: list[tuple[Alarm, str]] = []
         self._stale: set[str] = set()
         self._statuses: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -82,12 +83,14 @@ class Monitor:
         with self._lock:
             term = self._lease.hold()
             if term != self._term:
-                self._term = term
+                self._term = None
                 if term is not None:
                     self._load()
+                self._term = term
             if term is None:
                 return Poll(leading=False)
             poll = self._take_new()
+            self._open_episodes()
             for adapter in self._fold.adapters():
                 if self._pursuit.advance(adapter, self._fold.inbox.newest).current is not None:
                     self._stale.add(adapter)
@@ -113,7 +116,7 @@ class Monitor:
     def close(self) -> None:
         """Save and hand over."""
         with self._lock, suppress(LorimerError):
-            if self._term is not None and self._dirty:
+            if self._term is not None and self._dirty and not self._unopened:
                 self._save(self._term)
             self._lease.release()
             self._term = None
@@ -136,7 +139,8 @@ class Monitor:
 
     def _take_new(self) -> Poll:
         prefix = observations_prefix(self._registry.tenant)
-        num_objects, num_observations, alarms = 0, 0, []
+        num_objects, num_observations = 0, 0
+        alarms: list[Alarm] = []
         for key in self._fold.inbox.pending(self._registry.store, prefix, self._clock()):
             if num_objects == MAX_OBJECTS:
                 return Poll(True, num_objects, num_observations, tuple(alarms), more=True)
@@ -152,19 +156,23 @@ class Monitor:
             self._stale.update(each.adapter for each in observations)
             for alarm in self._fold.take(key, observations, self._references.find):
                 alarms.append(alarm)
-                self._raise_alarm(alarm, key)
+                self._unopened.append((alarm, key))
         return Poll(True, num_objects, num_observations, tuple(alarms))
 
-    def _raise_alarm(self, alarm: Alarm, cause: str) -> None:
-        episode = self._pursuit.open(alarm, cause, self._fold)
-        log.info(
-            "drift alarm",
-            adapter=alarm.adapter,
-            digest=alarm.digest[:19],
-            log_evidence=round(alarm.log_evidence, 2),
-            log_threshold=round(alarm.log_threshold, 2),
-            episode=episode.key if episode else None,
-        )
+    def _open_episodes(self) -> None:
+        """Put every alarm on record. No snapshot is saved before that, so a crash here repeats the alarm."""
+        while self._unopened:
+            alarm, cause = self._unopened[0]
+            episode = self._pursuit.open(alarm, cause, self._fold)
+            del self._unopened[0]
+            log.info(
+                "drift alarm",
+                adapter=alarm.adapter,
+                digest=alarm.digest[:19],
+                log_evidence=round(alarm.log_evidence, 2),
+                log_threshold=round(alarm.log_threshold, 2),
+                episode=episode.key if episode else None,
+            )
 
     def _report(self, adapters: Iterable[str]) -> None:
         """Renew what `status` answers."""
@@ -173,14 +181,20 @@ class Monitor:
             production = self._pursuit.production(adapter)
             detector = self._fold.detectors.get((adapter, production)) if production else None
             missing = self._references.missing.get(production, NO_TRAFFIC) if production else NO_PRODUCTION
-            waiting_for = self._pursuit.waiting_for(adapter)
-            self._statuses[adapter] = describe(adapter, tally, detector, history, waiting_for, missing)
+            self._statuses[adapter] = describe(
+                adapter,
+                tally,
+                detector,
+                history,
+                waiting_for=self._pursuit.waiting_for(adapter),
+                missing=missing,
+            )
 
     def _load(self) -> None:
         """Start from the newest snapshot that can be read, or from the first observation."""
         self._fold = Fold(self._settings.false_alarms_per_day)
         self._dirty = False
-        self._statuses = {}
+        self._unopened, self._statuses = [], {}
         for key in reversed([*self._registry.store.list(f"{self._root}/_state/")]):
             try:
                 self._fold.restore(self._registry.store.get(key), self._references.find)

@@ -77,16 +77,17 @@ class Pursuit:
     def advance(self, adapter: str, through: str) -> History:
         """Take whatever steps the episode is ready for; `through` is the newest observation object folded."""
         history = self.history(adapter)
-        if history.current is None:
+        episode = history.current
+        if episode is None:
             return history
         try:
-            match history.current.state:
+            match episode.state:
                 case "DRIFT":
-                    history = self._examine(adapter, history.current, through)
+                    history = self._examine(adapter, episode, through)
                 case "RETRAINING":
-                    history = self._follow(adapter, history, history.current)
-                case "COOLDOWN" if self._clock() >= history.current.cooldown_until:
-                    moved = self.log(adapter).move(history.current.key, "OK", reason="cooldown over", through=through)
+                    history = self._follow(adapter, history, episode)
+                case "COOLDOWN" if self._clock() >= episode.cooldown_until:
+                    moved = self.log(adapter).move(episode.key, "OK", reason="cooldown over", through=through)
                     history = self._remember(adapter, moved)
         except Conflict:
             history = self.refresh(adapter)  # another monitor or a person took a step first

@@ -22,8 +22,9 @@ def describe(
     tally: Tally,
     detector: Detector | None,
     history: History,
-    waiting_for: Sequence[str],
-    missing: str,
+    *,
+    waiting_for: Sequence[str] = (),
+    missing: str = NO_TRAFFIC,
 ) -> dict[str, Any]:
     """`detector` is that of the version in production, `missing` why there is none."""
     watching = detector is not None and detector.charts.watching
@@ -46,7 +47,7 @@ def describe(
 
 def unobserved(adapter: str) -> dict[str, Any]:
     """The same for an adapter nothing is known of."""
-    return describe(adapter, Tally(), None, History(adapter=adapter), (), NO_TRAFFIC)
+    return describe(adapter, Tally(), None, History(adapter=adapter))
 
 
 def _detector(detector: Detector | None) -> dict[str, Any]:
