@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Response, get, post
+from litestar.params import FromPath
 from msgspec import UNSET, Meta, UnsetType
 
 from registry.jobs import Jobs
-from serving.gateway.gateway import Gateway
+from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.trace import trace_of
-from serving.gateway.v1 import read
 
-AnyRequest = Request[Any, Any, Any]
 Reason = Annotated[str, Meta(max_length=1000)]
 
 
@@ -30,61 +29,62 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 @get("/api/adapters")
-async def list_adapters(gateway: Gateway) -> Response[bytes]:
+async def list_adapters(request: AnyRequest) -> Response[bytes]:
+    gateway = gateway_of(request)
     summaries = await gateway.in_thread(gateway.registry.list)
-    return _json({"adapters": summaries})
+    return respond({"adapters": summaries})
 
 
 @get("/api/adapters/{name:str}")
-async def show_adapter(name: str, gateway: Gateway) -> Response[bytes]:
+async def show_adapter(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     """Versions with their manifests, aliases with their history, and the policy."""
-    return _json(await gateway.in_thread(gateway.registry.state, name))
+    gateway = gateway_of(request)
+    return respond(await gateway.in_thread(gateway.registry.state, name))
 
 
 @get("/api/adapters/{name:str}/log")
-async def show_log(name: str, gateway: Gateway) -> Response[bytes]:
+async def show_log(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     """Every event that ever changed the adapter, oldest first."""
-    return _json({"events": await gateway.in_thread(gateway.registry.log, name)})
+    gateway = gateway_of(request)
+    return respond({"events": await gateway.in_thread(gateway.registry.log, name)})
 
 
 @post("/api/adapters/{name:str}/aliases/{alias:str}", status_code=200)
-async def move_alias(request: AnyRequest, name: str, alias: str, gateway: Gateway) -> Response[bytes]:
+async def move_alias(request: AnyRequest, name: FromPath[str], alias: FromPath[str]) -> Response[bytes]:
     """Point an alias to a version, comparing and swapping when `expect` is given."""
-    body = await read(request, AliasMove)
+    gateway, body = gateway_of(request), await read(request, AliasMove)
     _note(request, name, alias)
     event = await gateway.in_thread(
         gateway.registry.alias, name, alias, body.to, expect=body.expect, reason=body.reason
     )
-    return _json(event)
+    return respond(event)
 
 
 @post("/api/adapters/{name:str}/aliases/{alias:str}/rollback", status_code=200)
-async def roll_back(request: AnyRequest, name: str, alias: str, gateway: Gateway) -> Response[bytes]:
+async def roll_back(request: AnyRequest, name: FromPath[str], alias: FromPath[str]) -> Response[bytes]:
     """Put an alias back to where its log says it stood before."""
-    body = await read(request, Rollback)
+    gateway, body = gateway_of(request), await read(request, Rollback)
     _note(request, name, alias)
     version = await gateway.in_thread(gateway.registry.rollback, name, alias, body.reason)
-    return _json({"adapter": name, "alias": alias, "version": version.number, "digest": version.digest})
+    return respond({"adapter": name, "alias": alias, "version": version.number, "digest": version.digest})
 
 
 @get("/api/drift")
-async def drift(gateway: Gateway) -> Response[bytes]:
+async def drift(request: AnyRequest) -> Response[bytes]:
     """The state of every watched adapter."""
-    return _json({"adapters": await gateway.in_thread(gateway.drift)})
+    gateway = gateway_of(request)
+    return respond({"adapters": await gateway.in_thread(gateway.drift)})
 
 
 @get("/api/jobs")
-async def jobs(gateway: Gateway) -> Response[bytes]:
+async def jobs(request: AnyRequest) -> Response[bytes]:
+    gateway = gateway_of(request)
     registry = gateway.registry
-    return _json({"jobs": await gateway.in_thread(Jobs(registry.store, registry.tenant, registry.clock).list)})
+    return respond({"jobs": await gateway.in_thread(Jobs(registry.store, registry.tenant, registry.clock).list)})
 
 
 def _note(request: AnyRequest, name: str, alias: str) -> None:
     trace_of(request.scope).fields |= {"adapter": name, "alias": alias}
-
-
-def _json(document: object) -> Response[bytes]:
-    return Response(msgspec.json.encode(document), media_type="application/json")
 
 
 ROUTES = [list_adapters, show_adapter, show_log, move_alias, roll_back, drift, jobs]

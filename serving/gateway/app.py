@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from litestar import Litestar
 from litestar.datastructures import State
-from litestar.di import Provide
 
 from registry.errors import LorimerError
 from serving.gateway import api, operations, v1
@@ -16,7 +15,6 @@ from serving.gateway.gateway import Gateway
 def create_app(gateway: Gateway) -> Litestar:
     return Litestar(
         route_handlers=[*v1.ROUTES, *api.ROUTES, *operations.ROUTES],
-        dependencies={"gateway": Provide(lambda: gateway, sync_to_thread=False)},
         guards=[authorise],
         exception_handlers={Exception: handle, LorimerError: handle},
         request_max_body_size=gateway.settings.max_body,

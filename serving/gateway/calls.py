@@ -90,7 +90,7 @@ async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None)
     messages = messages_of(body) if isinstance(body, ChatRequest) else None
     with trace.measure("tokenise"):
         prompts = await gateway.in_text_thread(_tokenise, gateway, body, messages)
-    context_length = gateway.context_length
+    context_length = gateway.engine.max_context
     samplings = [sampling_of(body, len(prompt), context_length) for prompt in prompts]
     with trace.measure("load"):
         lease = await gateway.lease(choice.digest) if choice.digest else None
@@ -136,7 +136,8 @@ async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None)
 
 def _shed(gateway: Gateway) -> None:
     """Turn a request away before any work when the queue is full; the engine decides finally when it is submitted."""
-    if gateway.engine.stats().waiting >= gateway.settings.max_waiting:
+    stats, settings = gateway.engine.stats(), gateway.settings
+    if stats.running + stats.waiting >= settings.max_batch + settings.max_waiting:
         raise Busy("the queue is full")
 
 

@@ -14,6 +14,7 @@ from litestar.exceptions import HTTPException
 
 from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, NotFound, Refused, Unavailable
 from serving.gateway.schemas import ErrorDetail, ErrorEnvelope
+from serving.gateway.trace import trace_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +84,13 @@ def _message(error: BaseException) -> str:
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every route."""
     under_v1 = request.url.path.startswith("/v1/")
-    request.scope["state"]["failure"] = error
+    trace_of(request.scope).failure = error
     if isinstance(error, HTTPException):
         return _framework(error, under_v1)
     shape = shape_of(error)
+    if under_v1:
+        told = envelope(error).error
+        request.app.state.gateway.metrics.rejects.labels(told.code or told.type).inc()
     if under_v1:
         return _respond(shape.status, envelope(error), "application/json", _headers(error, shape))
     return _respond(shape.status, _problem(error, shape), "application/problem+json", _headers(error, shape))

@@ -73,8 +73,6 @@ class Gateway:
         self.log = log or request_log(sys.stderr)
         self.metrics = Metrics(collectors)
         self.draining = False
-        limit = base.profile.context_length
-        self.context_length = min(settings.max_context or limit, limit)
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
         self._text_thread = ThreadPoolExecutor(1, "gateway-text")
         self.recorder = Recorder(self.metrics, sensor, captures, self._threads.submit, registry.clock)
@@ -102,7 +100,7 @@ class Gateway:
             raise
 
     def is_ready(self) -> bool:
-        return not self.draining and self.engine.stats().running_since is not None
+        return not self.draining and self.engine.is_running
 
     def drift(self) -> list[Mapping[str, Any]]:
         """The state of every adapter's watch; blocks on the store."""
@@ -159,7 +157,7 @@ def open_gateway(
     cache = AdapterCache(settings.cache_path(), registry)
     catalog = Catalog(registry, cache, base.profile)
     gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
-    engine = Engine(base, settings)
+    engine = Engine.from_settings(base, settings)
     gateway = Gateway(
         registry=registry,
         base=base,

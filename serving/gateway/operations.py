@@ -9,7 +9,7 @@ from litestar import Response, get
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.gateway.access import PUBLIC
-from serving.gateway.gateway import Gateway
+from serving.gateway.exchange import AnyRequest, gateway_of
 
 OPEN: dict[str, Any] = {PUBLIC: True}
 
@@ -21,8 +21,9 @@ async def health() -> dict[str, str]:
 
 
 @get("/ready", opt=OPEN)
-async def ready(gateway: Gateway) -> Response[dict[str, str]]:
+async def ready(request: AnyRequest) -> Response[dict[str, str]]:
     """Whether to send requests here: 503 while draining, or when the engine has died."""
+    gateway = gateway_of(request)
     if gateway.is_ready():
         return Response({"status": "ready"})
     status = "draining" if gateway.draining else "the engine is not running"
@@ -30,13 +31,14 @@ async def ready(gateway: Gateway) -> Response[dict[str, str]]:
 
 
 @get("/version")
-async def show_version(gateway: Gateway) -> dict[str, str]:
-    identity = gateway.base.profile.identity
+async def show_version(request: AnyRequest) -> dict[str, str]:
+    identity = gateway_of(request).base.profile.identity
     return {"version": version("lorimer"), "base": identity.id, "base_weights": identity.weights_sha256}
 
 
 @get("/metrics")
-async def metrics(gateway: Gateway) -> Response[bytes]:
+async def metrics(request: AnyRequest) -> Response[bytes]:
+    gateway = gateway_of(request)
     return Response(await gateway.in_thread(gateway.metrics.render), media_type=CONTENT_TYPE_LATEST)
 
 

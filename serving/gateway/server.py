@@ -23,6 +23,7 @@ START_S = 30.0
 STOP_S = 5.0
 POLL_S = 0.02
 BACKLOG = 1024
+MAX_PORT = 65_535
 
 
 class GatewayServer:
@@ -146,6 +147,8 @@ def serve(server: GatewayServer, on_listening: Callable[[], None] = lambda: None
 
 def free_address(host: str, port: int) -> tuple[str, int]:
     """The numeric address and port (0: any), proven free: granian itself would silently share a taken port."""
+    if not 0 <= port <= MAX_PORT:
+        raise Invalid(f"port {port} is outside 0-{MAX_PORT}", param="port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -154,8 +157,6 @@ def free_address(host: str, port: int) -> tuple[str, int]:
             probe.listen(1)
             name = probe.getsockname()
             return str(name[0]), int(name[1])
-    except OverflowError as error:
-        raise Invalid(f"port {port} is outside 0-65535", param="port") from error
     except OSError as error:
         raise _unbound(host, port, error) from error
 

@@ -7,16 +7,16 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import msgspec
-from litestar import Request, Response, get, post
-from litestar.exceptions import HTTPException
+from litestar import Response, get, post
+from litestar.params import FromPath
 from litestar.response import Stream
 from litestar.types import Receive
 
 from registry.captures import FeedbackRecord
 from registry.errors import Invalid, NotFound
-from serving.gateway.bodies import parse
 from serving.gateway.calls import Body, Call, begin
 from serving.gateway.errors import Gone
+from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.gateway import Gateway
 from serving.gateway.recorder import Answered
 from serving.gateway.schemas import (
@@ -30,47 +30,40 @@ from serving.gateway.schemas import (
 from serving.gateway.streaming import HEADERS, stream
 from serving.gateway.trace import trace_of
 
-AnyRequest = Request[Any, Any, Any]
 T = TypeVar("T")
 
 
-async def read(request: AnyRequest, kind: type[T]) -> T:
-    """The body as a `kind`. Requiring JSON's content type keeps web pages of other origins from posting here."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise HTTPException(status_code=415, detail="the content-type must be application/json")
-    return parse(await request.body(), kind)
-
-
 @post("/v1/chat/completions", status_code=200)
-async def chat_completions(request: AnyRequest, gateway: Gateway) -> Response[Any]:
+async def chat_completions(request: AnyRequest) -> Response[Any]:
     """Answer a conversation with the adapter that `model` names."""
-    return await _generate(request, gateway, await read(request, ChatRequest))
+    return await _generate(request, await read(request, ChatRequest))
 
 
 @post("/v1/completions", status_code=200)
-async def completions(request: AnyRequest, gateway: Gateway) -> Response[Any]:
+async def completions(request: AnyRequest) -> Response[Any]:
     """Continue one or several prompts with the adapter that `model` names."""
-    return await _generate(request, gateway, await read(request, CompletionRequest))
+    return await _generate(request, await read(request, CompletionRequest))
 
 
 @get("/v1/models")
-async def list_models(gateway: Gateway) -> Response[bytes]:
+async def list_models(request: AnyRequest) -> Response[bytes]:
     """The base, and every adapter under each of its aliases."""
+    gateway = gateway_of(request)
     cards = await gateway.in_thread(gateway.catalog.cards)
-    return _json(ModelList(data=[_sized(card, gateway) for card in cards]))
+    return respond(ModelList(data=[_sized(card, gateway) for card in cards]))
 
 
 @get("/v1/models/{model:path}")
-async def show_model(model: str, gateway: Gateway) -> Response[bytes]:
+async def show_model(request: AnyRequest, model: FromPath[str]) -> Response[bytes]:
+    gateway = gateway_of(request)
     card = await gateway.in_thread(gateway.catalog.card, model.removeprefix("/"))
-    return _json(_sized(card, gateway))
+    return respond(_sized(card, gateway))
 
 
 @post("/v1/feedback", status_code=200)
-async def feedback(request: AnyRequest, gateway: Gateway) -> Response[bytes]:
+async def feedback(request: AnyRequest) -> Response[bytes]:
     """Record a correction or a rating of an earlier answer; durable once this returns 200."""
-    body = await read(request, FeedbackRequest)
+    gateway, body = gateway_of(request), await read(request, FeedbackRequest)
     if body.correction is None and body.rating is None:
         raise Invalid("give a correction, a rating, or both", param="correction", code="invalid_value")
     answered = await _answered(gateway, body)
@@ -85,7 +78,7 @@ async def feedback(request: AnyRequest, gateway: Gateway) -> Response[bytes]:
     )
     await gateway.in_thread(gateway.captures.feedback, record)
     trace_of(request.scope).fields |= {"adapter": answered.adapter, "feedback_for": answered.call_id}
-    return _json(FeedbackReceipt(request_id=answered.call_id, adapter=answered.adapter))
+    return respond(FeedbackReceipt(request_id=answered.call_id, adapter=answered.adapter))
 
 
 async def _answered(gateway: Gateway, body: FeedbackRequest) -> Answered:
@@ -98,11 +91,12 @@ async def _answered(gateway: Gateway, body: FeedbackRequest) -> Answered:
     return Answered(body.request_id, choice.adapter)
 
 
-async def _generate(request: AnyRequest, gateway: Gateway, body: Body) -> Response[Any]:
+async def _generate(request: AnyRequest, body: Body) -> Response[Any]:
+    gateway = gateway_of(request)
     trace, session = trace_of(request.scope), request.headers.get("x-session-id")
     if not body.stream:
         call = await unless_disconnected(request.receive, _whole(begin(gateway, body, trace, session)))
-        return _json(call.whole(), call.headers())
+        return respond(call.whole(), call.headers())
     call = await begin(gateway, body, trace, session)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     chunks = stream(call, include_usage=include_usage)
@@ -139,11 +133,7 @@ async def _disconnect(receive: Receive) -> None:
 
 
 def _sized(card: ModelCard, gateway: Gateway) -> ModelCard:
-    return msgspec.structs.replace(card, max_model_len=gateway.context_length)
-
-
-def _json(document: object, headers: dict[str, str] | None = None) -> Response[bytes]:
-    return Response(msgspec.json.encode(document), media_type="application/json", headers=headers)
+    return msgspec.structs.replace(card, max_model_len=gateway.engine.max_context)
 
 
 ROUTES = [chat_completions, completions, list_models, show_model, feedback]

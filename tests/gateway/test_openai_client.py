@@ -52,8 +52,8 @@ def test_all_adapters_share_batches_and_keep_their_answers(running: Running, cli
         return answer.choices[0].message.content or ""
 
     async def together() -> list[tuple[str, str]]:
-        async with openai.AsyncOpenAI(base_url=f"{running.server.url}/v1", api_key="x", max_retries=0) as client:
-            asked = [(model, kind(client, model)) for _ in range(4) for model in models for kind in (streamed, whole)]
+        async with openai.AsyncOpenAI(base_url=f"{running.server.url}/v1", api_key="x", max_retries=0) as shared:
+            asked = [(model, kind(shared, model)) for _ in range(4) for model in models for kind in (streamed, whole)]
             texts = await asyncio.gather(*(answer for _, answer in asked))
             return [(model, text) for (model, _), text in zip(asked, texts, strict=True)]
 
