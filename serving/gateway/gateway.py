@@ -16,7 +16,10 @@ import structlog
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
+from monitoring.episodes import EpisodeLog
+from monitoring.fold import Tally
 from monitoring.sensor import Sensor
+from monitoring.status import describe
 from registry.adapters import Registry
 from registry.cache import AdapterCache
 from registry.captures import FLUSH_AFTER_S, CaptureWriter
@@ -34,6 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BLOCKING_THREADS = 64
+NO_MONITOR = "no monitor runs in this process"
 
 
 class Watch(Protocol):
@@ -103,10 +107,13 @@ class Gateway:
         return not self.draining and self.engine.is_running
 
     def drift(self) -> list[Mapping[str, Any]]:
-        """The state of every adapter's watch; blocks on the store."""
-        if self.monitor is None:
-            return []
-        return [self.monitor.status(summary.adapter) for summary in self.registry.list()]
+        """The state of every adapter's watch; where no monitor runs here, what is on record. Blocks on the store."""
+        names = [summary.adapter for summary in self.registry.list()]
+        if self.monitor is not None:
+            return [self.monitor.status(name) for name in names]
+        store, tenant, clock = self.registry.store, self.registry.tenant, self.registry.clock
+        histories = [EpisodeLog(store, tenant, name, clock).fold() for name in names]
+        return [describe(each.adapter, Tally(), None, each, missing=NO_MONITOR) for each in histories]
 
     def close(self) -> None:
         """Finish what is buffered and stop. Requests still running end with an error."""

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from monitoring.monitor import Monitor
 from registry.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -69,7 +71,21 @@ def test_jobs_are_listed(running: Running) -> None:
     assert (job["key"], job["state"], job["spec"]["adapter"]) == ("job-1", "queued", "alpha")
 
 
-def test_drift_answers_without_a_monitor(running: Running) -> None:
-    response = running.http.get("/api/drift")
-    assert response.status_code == 200
-    assert isinstance(response.json()["adapters"], list)
+def test_drift_without_a_monitor_tells_what_is_on_record(running: Running) -> None:
+    found = {each["adapter"]: each for each in running.http.get("/api/drift").json()["adapters"]}
+    assert {"alpha", "beta", "gamma"} <= set(found)
+    assert found["alpha"]["state"] == "OK"
+    assert "no monitor" in found["alpha"]["unwatched"]
+
+
+def test_a_monitor_beside_the_gateway_is_asked(fresh: Running) -> None:
+    fresh.publish("watched", 1)
+    fresh.gateway.monitor = Monitor(fresh.registry, fresh.gateway.settings)
+    fresh.chat("watched", max_tokens=1)
+    fresh.gateway.sensor.flush()
+    deadline = time.monotonic() + 10
+    while not fresh.gateway.monitor.poll().num_observations:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (status,) = fresh.http.get("/api/drift").json()["adapters"]
+    assert (status["adapter"], status["observations"]) == ("watched", 1)
