@@ -25,6 +25,9 @@ RATE = 1 / 16
 MAX_STAKE = 0.9
 """Largest share of the worst loss that may be staked; below 1, so E_t stays positive. The growth rate of the evidence
 against a clear shift is bounded by this, not by the shift."""
+MIN_STAKE = 0.2
+"""Always staked. Without it M_t = M_{t-1} + 1 on normal input, and every A-th session would alarm for certain; so M_t stays
+near the small value at which a losing bet holds it, for the price of one session's delay."""
 PHI_WEIGHT = 0.8
 
 
@@ -60,7 +63,8 @@ class MeanChannel:
         center = float(self.mu @ self.direction) / norm if norm > 0.0 else 0.0
         moment = self.variance + self.mean**2
         wish = self.mean / moment if moment > 0.0 else 0.0
-        return center, min(max(wish, 0.0), MAX_STAKE / (1.0 + center + self.slack))
+        most = MAX_STAKE / (1.0 + center + self.slack)
+        return center, min(max(wish, MIN_STAKE), most) if norm > 0.0 else 0.0
 
     def _learn(self, phi: Array, *, informed: bool) -> None:
         self.direction += np.float32(RATE) * ((phi - self.mu).astype(np.float32) - self.direction)

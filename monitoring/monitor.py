@@ -92,8 +92,9 @@ class Monitor:
             poll = self._take_new()
             self._open_episodes()
             for adapter in self._fold.adapters():
-                if self._pursuit.advance(adapter, self._fold.inbox.newest).current is not None:
+                if self._pursuit.history(adapter).current is not None:
                     self._stale.add(adapter)
+                    self._pursuit.advance(adapter, self._fold.inbox.newest)
             self._report(self._stale)
             self._stale.clear()
             if self._dirty and self._clock() - self._saved_at >= SNAPSHOT_S:

@@ -13,12 +13,14 @@ from safetensors.numpy import load, save
 from registry.errors import Corrupt
 
 MAX_HEADER_BYTES = 64 << 20
+_ENTRY = "lorimer"
 
 
 def pack(arrays: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]) -> bytes:
     """Serialise `arrays` with `metadata`; equal input gives equal bytes."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
-    return save(contiguous, metadata=dict(sorted(metadata.items())))
+    # One entry, because the library writes several in a random order.
+    return save(contiguous, metadata={_ENTRY: json.dumps(dict(metadata), sort_keys=True)})
 
 
 def unpack(data: bytes, what: str) -> tuple[dict[str, npt.NDArray[np.generic]], dict[str, str]]:
@@ -27,7 +29,7 @@ def unpack(data: bytes, what: str) -> tuple[dict[str, npt.NDArray[np.generic]], 
         size = int.from_bytes(data[:8], "little")
         if not 2 <= size <= min(len(data) - 8, MAX_HEADER_BYTES):
             raise Corrupt(f"{what} is not a whole safetensors object")
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-        return load(data), metadata
-    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
+        metadata = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_ENTRY])
+        return load(data), dict(metadata)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"{what} cannot be read: {error}") from error
