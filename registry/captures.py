@@ -67,6 +67,7 @@ class CaptureWriter:
         self._clock = clock
         self._buffer: list[CaptureRecord] = []
         self._oldest = 0.0
+        self._retry_at = 0.0
         self._lock = Lock()
         self.num_dropped = 0
         """Requests lost because the store stayed unreachable for longer than the buffer lasts."""
@@ -81,12 +82,13 @@ class CaptureWriter:
             if len(self._buffer) > MAX_BUFFERED:
                 self._buffer.pop(0)
                 self.num_dropped += 1
-            due = len(self._buffer) >= FLUSH_RECORDS or now - self._oldest >= FLUSH_AFTER_S
+            full = len(self._buffer) >= FLUSH_RECORDS or now - self._oldest >= FLUSH_AFTER_S
+            due = full and now >= self._retry_at
         if due:
             try:
                 self.flush()
             except Unavailable:
-                self._oldest = now  # kept in the buffer; tried again in a while
+                self._retry_at = now + FLUSH_AFTER_S  # the records stay in the buffer
 
     def feedback(self, record: FeedbackRecord) -> None:
         """Durable when it returns; Unavailable means it was not taken."""

@@ -29,6 +29,7 @@ class DirectoryStore:
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.url = f"file://{self.root}"
+        self._swept = False
 
     def create(self, key: str, data: bytes) -> bool:
         target = self._path(key)
@@ -38,9 +39,12 @@ class DirectoryStore:
 
     def create_file(self, key: str, path: Path) -> bool:
         target = self._path(key)
-        with self._errors("write", key), self._temporary() as (name, file):
-            with path.open("rb") as source:
-                shutil.copyfileobj(source, file, CHUNK_BYTES)
+        try:
+            source = path.open("rb")
+        except OSError as error:
+            raise Unavailable(f"cannot read {path}: {error.strerror or error}") from error
+        with source, self._errors("write", key), self._temporary() as (name, file):
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
             return self._link(name, file, target)
 
     def put(self, key: str, data: bytes) -> None:
@@ -89,6 +93,15 @@ class DirectoryStore:
             os.unlink(target)
             _sync_directory(target.parent)
 
+    def sweep(self) -> None:
+        """Remove what writers that crashed more than a day ago left behind; done once before the first write."""
+        self._swept = True
+        horizon = time.time() - STALE_S
+        for path in (self.root / TEMPORARY).iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < horizon:
+                    path.unlink()
+
     def another(self) -> DirectoryStore:
         """The same place, opened anew."""
         return DirectoryStore(self.root)
@@ -122,9 +135,9 @@ class DirectoryStore:
     @contextmanager
     def _temporary(self) -> Iterator[tuple[str, BinaryIO]]:
         folder = self.root / TEMPORARY
-        if not folder.is_dir():
-            self._make_parents(folder / "file")
-            self._sweep(folder)
+        self._make_parents(folder / "file")
+        if not self._swept:
+            self.sweep()
         name = str(folder / secrets.token_hex(12))
         try:
             with open(name, "xb") as file:
@@ -132,14 +145,6 @@ class DirectoryStore:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(name)
-
-    def _sweep(self, folder: Path) -> None:
-        """Remove what writers that crashed long ago left behind."""
-        horizon = time.time() - STALE_S
-        for entry in os.scandir(folder):
-            with suppress(FileNotFoundError):
-                if entry.stat().st_mtime < horizon:
-                    os.unlink(entry.path)
 
     def _entries(self, folder: str) -> Iterator[tuple[str, bool]]:
         try:
@@ -167,6 +172,8 @@ class DirectoryStore:
         except FileNotFoundError as error:
             raise NotFound(f"{key} does not exist in {self.url}") from error
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            if self.root.exists() and not self.root.is_dir():
+                raise Unavailable(f"{self.root} is not a directory") from error
             if verb == "read":
                 raise NotFound(f"{key} does not exist in {self.url}") from error
             raise Invalid(f"key {key} collides with another key's folder in {self.url}") from error

@@ -167,7 +167,7 @@ def _check_list(store: Store, prefix: str) -> Check:
     """What was written is listed at once, in order, and `start_after` is exclusive."""
     keys = [f"{prefix}/{number:03d}" for number in range(5)]
     for number, key in enumerate(keys):
-        store.create(key, b"x")
+        create_surely(store, key, b"x")
         if list(store.list(f"{prefix}/")) != keys[: number + 1]:
             return Check(name="list after write", passed=False, detail=f"{key} was not listed right after its write")
     ordered = list(store.list(f"{prefix}/", start_after=keys[2])) == keys[3:]

@@ -77,6 +77,7 @@ class Log(Generic[Op, State]):
         apply: Callable[[State, Event[Op]], State] = lambda state, _: state,
         annotate: Callable[[State], dict[str, Any]] = lambda _: {},
         rng: random.Random | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.store = store
         self.prefix = prefix.removesuffix("/")
@@ -84,6 +85,7 @@ class Log(Generic[Op, State]):
         self._initial = initial
         self._apply = apply
         self._annotate = annotate
+        self._sleep = sleep
         self._rng = rng or random.SystemRandom()
         self._decoder: msgspec.json.Decoder[Event[Op]] = msgspec.json.Decoder(Event[op_type])
         self._position: Position[State] | None = None
@@ -119,7 +121,7 @@ class Log(Generic[Op, State]):
             if not ops:
                 return None
             event, after, data = self._propose(position, ops, actor, tx)
-            if create_surely(self.store, self.slot(event.n), data):
+            if create_surely(self.store, self.slot(event.n), data, sleep=self._sleep):
                 self._install(after)
                 self._checkpoint(after)
                 return event

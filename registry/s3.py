@@ -53,6 +53,8 @@ class S3Store:
         endpoint: str | None = None,
         part_bytes: int = PART_BYTES,
         read_timeout_s: float = READ_TIMEOUT_S,
+        page_keys: int = 1000,
+        session: boto3.session.Session | None = None,
     ) -> None:
         self.url = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self._bucket = bucket
@@ -60,6 +62,8 @@ class S3Store:
         self._endpoint = endpoint
         self._part_bytes = part_bytes
         self._read_timeout_s = read_timeout_s
+        self._page_keys = page_keys
+        self._session = session or boto3.session.Session()
         with self._errors("open"):
             self._once = self._client(attempts=1)
             self._client_ = self._client(attempts=4)
@@ -123,7 +127,7 @@ class S3Store:
 
     def another(self) -> S3Store:
         """The same place over connections of its own."""
-        return S3Store(self._bucket, self._prefix.removesuffix("/"), endpoint=self._endpoint)
+        return S3Store(self._bucket, self._prefix.removesuffix("/"), endpoint=self._endpoint, session=self._session)
 
     def refuses_wrong_sha256(self, key: str) -> bool:
         """Whether the server checks `x-amz-checksum-sha256`. Leaves `key` behind when it does not."""
@@ -182,6 +186,7 @@ class S3Store:
         pages = self._client_.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket,
             Prefix=self._prefix + check_prefix(prefix),
+            PaginationConfig={"PageSize": self._page_keys},
             **{key: value for key, value in options.items() if value},  # type: ignore[arg-type]
         )
         with self._errors("list", prefix):
@@ -191,11 +196,10 @@ class S3Store:
         return self._prefix + check_key(key)
 
     def _client(self, *, attempts: int) -> S3Client:
-        session = boto3.session.Session()
-        return session.client(
+        return self._session.client(
             "s3",
             endpoint_url=self._endpoint,
-            region_name=session.region_name or "us-east-1",
+            region_name=self._session.region_name or "us-east-1",
             config=Config(
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=self._read_timeout_s,

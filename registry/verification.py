@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from pathlib import Path
@@ -71,6 +72,8 @@ def fetch_into(store: Store, version: Version, directory: Path, progress: Progre
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise Conflict(f"{directory} was filled by somebody else meanwhile") from error
         raise Unavailable(f"cannot write {directory}: {error.strerror or error}") from error
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from registry.settings import Settings
 
+pytest_plugins = ["tests.rgw"]
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"

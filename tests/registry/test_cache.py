@@ -1,0 +1,82 @@
+"""Local copies: checked whenever used, fetched again when damaged, one fetch for many callers."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from registry.adapters import Registry, Version
+from registry.cache import AdapterCache
+from registry.errors import Corrupt, Unavailable
+from tests.registry.folders import write_folder
+
+
+@pytest.fixture
+def version(registry: Registry, tmp_path: Path) -> Version:
+    return registry.publish("x", write_folder(tmp_path / "a"))
+
+
+def test_a_folder_with_exactly_the_bytes(registry: Registry, version: Version, tmp_path: Path) -> None:
+    cache = AdapterCache(tmp_path / "cache", registry)
+    folder = cache.path(version)
+    assert (folder / "adapter_config.json").read_bytes() == (tmp_path / "a" / "adapter_config.json").read_bytes()
+    assert folder.name == version.digest.removeprefix("sha256:")
+    shutil.rmtree(registry.store.url.removeprefix("file://"))
+    assert cache.path(version) == folder
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "gone"])
+def test_damage_is_fetched_again(registry: Registry, version: Version, tmp_path: Path, damage: str) -> None:
+    cache = AdapterCache(tmp_path / "cache", registry)
+    weights = cache.path(version) / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    if damage == "flip":
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    elif damage == "cut":
+        weights.write_bytes(whole[:-1])
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        shutil.rmtree(weights.parent)
+    assert (cache.path(version) / "adapter_model.safetensors").read_bytes() == whole
+    assert [path.name for path in (tmp_path / "cache" / "adapters").iterdir()] == [weights.parent.name]
+
+
+def test_many_callers_fetch_once(
+    registry: Registry, version: Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    fetch = registry.store.fetch
+
+    def counting(key: str, path: Path) -> None:
+        fetched.append(key)
+        fetch(key, path)
+
+    monkeypatch.setattr(registry.store, "fetch", counting)
+    cache = AdapterCache(tmp_path / "cache", registry)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: cache.path(version), range(16)))) == 1
+    assert len(fetched) == len(version.manifest.files)
+
+
+def test_processes_do_not_disturb_each_other(registry: Registry, version: Version, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        caches = [AdapterCache(tmp_path / "cache", registry) for _ in range(8)]
+        folders = list(pool.map(lambda cache: cache.path(version), caches))
+    assert len(set(folders)) == 1
+    assert sorted(path.name for path in folders[0].parent.iterdir()) == [folders[0].name]
+
+
+def test_a_damaged_store_is_named(registry: Registry, version: Version, tmp_path: Path) -> None:
+    registry.store.put(version.blob_key(version.manifest.files[0].sha256), b"?")
+    with pytest.raises(Corrupt, match="x@v1 is damaged"):
+        AdapterCache(tmp_path / "cache", registry).path(version)
+
+
+def test_a_cache_that_cannot_be_written(registry: Registry, version: Version, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(Unavailable, match="cannot write"):
+        AdapterCache(tmp_path / "cache", registry).path(version)
