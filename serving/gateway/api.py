@@ -84,7 +84,7 @@ async def jobs(request: AnyRequest) -> Response[bytes]:
 
 
 def _note(request: AnyRequest, name: str, alias: str) -> None:
-    trace_of(request.scope).fields |= {"adapter": name, "alias": alias}
+    trace_of(request).fields |= {"adapter": name, "alias": alias}
 
 
 ROUTES = [list_adapters, show_adapter, show_log, move_alias, roll_back, drift, jobs]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+from http import HTTPStatus
 from typing import Any
 
 from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
+from registry.errors import LorimerError
 from serving.gateway.trace import KEY, Trace, begin
 
 QUIET = frozenset({"/health", "/ready", "/metrics"})
@@ -49,8 +53,11 @@ class Entrance:
             self._write(scope, trace, status)
 
     def _write(self, scope: Any, trace: Trace, status: int) -> None:
-        if scope["path"] in QUIET and status < 400:
+        if scope["path"] in QUIET and status < HTTPStatus.BAD_REQUEST:
             return
+        foreseen = trace.failure is None or isinstance(trace.failure, LorimerError | HTTPException | CancelledError)
+        if not foreseen:
+            self._log.error("unexpected error", request_id=trace.request_id, exc_info=trace.failure)
         timings = {f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in trace.seconds.items()}
         failure = {} if trace.failure is None else {"error": f"{type(trace.failure).__name__}: {trace.failure}"[:500]}
         self._log.info(

@@ -84,7 +84,7 @@ def _message(error: BaseException) -> str:
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every route."""
     under_v1 = request.url.path.startswith("/v1/")
-    trace_of(request.scope).failure = error
+    trace_of(request).failure = error
     if isinstance(error, HTTPException):
         return _framework(error, under_v1)
     shape = shape_of(error)

@@ -62,7 +62,8 @@ class Recorder:
         row = call.generation.rows[0]
         if call.choice.version is None or row.finished is None or row.failure() is not None:
             return
-        self._observe(call, row)
+        for each in call.generation.rows:
+            self._observe(call, each)
         if call.choice.captured and call.messages is not None:
             record = CaptureRecord(
                 request_id=call.id,
@@ -76,13 +77,13 @@ class Recorder:
             self._in_background(lambda: self._captures.request(record))
 
     def _observe(self, call: Call, row: Row) -> None:
-        assert row.finished is not None
-        features, version = row.finished.features, call.choice.version
-        if features is None or version is None:
+        version = call.choice.version
+        if version is None or row.finished is None or row.finished.features is None:
             return
+        features = row.finished.features
         self._sensor.observe(
             Observation(
-                request_id=call.id,
+                request_id=call.id if call.num_prompts == 1 else row.request.id,
                 session=call.session,
                 time=self._clock(),
                 adapter=version.adapter,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from litestar import Request
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 KEY = "trace"
@@ -48,8 +50,8 @@ def begin(given: str | None) -> Trace:
     return Trace(f"req-{uuid.uuid4().hex}")
 
 
-def trace_of(scope: Mapping[str, Any]) -> Trace:
-    """The trace the entrance put into an ASGI scope."""
-    trace = scope["state"][KEY]
+def trace_of(request: Request[Any, Any, Any]) -> Trace:
+    """A request's trace: the entrance's, or a new one where the application is run without it."""
+    trace = request.scope["state"].setdefault(KEY, begin(None))
     assert isinstance(trace, Trace)
     return trace

@@ -77,7 +77,7 @@ async def feedback(request: AnyRequest) -> Response[bytes]:
         rating=body.rating,
     )
     await gateway.in_thread(gateway.captures.feedback, record)
-    trace_of(request.scope).fields |= {"adapter": answered.adapter, "feedback_for": answered.call_id}
+    trace_of(request).fields |= {"adapter": answered.adapter, "feedback_for": answered.call_id}
     return respond(FeedbackReceipt(request_id=answered.call_id, adapter=answered.adapter))
 
 
@@ -93,7 +93,7 @@ async def _answered(gateway: Gateway, body: FeedbackRequest) -> Answered:
 
 async def _generate(request: AnyRequest, body: Body) -> Response[Any]:
     gateway = gateway_of(request)
-    trace, session = trace_of(request.scope), request.headers.get("x-session-id")
+    trace, session = trace_of(request), request.headers.get("x-session-id")
     if not body.stream:
         call = await unless_disconnected(request.receive, _whole(begin(gateway, body, trace, session)))
         return respond(call.whole(), call.headers())
