@@ -1,10 +1,13 @@
 """The threshold of a chart from simulated streams, with a bound on what the simulation cannot know.
 
 Knows how to simulate and to count; the statistic itself is the chart's. Blocks are sessions, so resampling the rows
-it is given keeps what one session's requests have in common.
+it is given keeps what one session's requests have in common. Each stream draws from one fold: how far a fold's mean
+lies from the reference mean is part of what normal input looks like, and must not average out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +22,12 @@ NUM_STREAMS = 64
 MIN_STEPS = 64
 
 
-def calibrate(residuals: Array, rate: float, target: float, rng: np.random.Generator) -> float:
+def calibrate(folds: Sequence[Array], rate: float, target: float, rng: np.random.Generator) -> float:
     """Smallest threshold whose 95 % lower bound on the average run length reaches `target` sessions.
 
-    `residuals` (n, D) are calibration sessions minus the reference mean, disjoint from the sessions behind that mean.
+    Each of `folds` (n, D) are calibration sessions minus a reference mean made of other sessions.
     """
-    paths = simulate(residuals, rate, max(MIN_STEPS, int(target) // 2), rng)
+    paths = simulate(folds, rate, max(MIN_STEPS, int(target) // 2), rng)
     records = np.unique(np.maximum.accumulate(paths, axis=1))
     low, high = 0, len(records) - 1
     while low < high:
@@ -36,15 +39,19 @@ def calibrate(residuals: Array, rate: float, target: float, rng: np.random.Gener
     return float(np.nextafter(records[low], np.inf))
 
 
-def simulate(residuals: Array, rate: float, num_steps: int, rng: np.random.Generator) -> Array:
-    """(streams, steps) paths of the chart's statistic over sessions drawn from `residuals` with replacement."""
+def simulate(folds: Sequence[Array], rate: float, num_steps: int, rng: np.random.Generator) -> Array:
+    """(streams, steps) paths of the chart's statistic over sessions drawn with replacement from the stream's fold."""
+    residuals = np.concatenate(folds)
     _, singular, rotation = np.linalg.svd(residuals, full_matrices=False)
     kept = singular > 1e-9 * max(float(singular[0]), 1e-300)
     rows = residuals @ rotation[kept].T  # same norms, no more columns than rows
+    sizes = np.array([len(fold) for fold in folds])
+    fold_of = np.arange(NUM_STREAMS) % len(folds)
+    starts, lengths = (np.cumsum(sizes) - sizes)[fold_of], sizes[fold_of]
     means = np.zeros((NUM_STREAMS, rows.shape[1]))
     paths = np.empty((NUM_STREAMS, num_steps))
     for step in range(num_steps):
-        means += rate * (rows[rng.integers(0, len(rows), NUM_STREAMS)] - means)
+        means += rate * (rows[starts + rng.integers(0, lengths)] - means)
         paths[:, step] = statistic(np.einsum("ij,ij->i", means, means), rate, step + 1)
     return paths
 

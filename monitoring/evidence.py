@@ -26,8 +26,8 @@ MAX_STAKE = 0.9
 """Largest share of the worst loss that may be staked; below 1, so E_t stays positive. The growth rate of the evidence
 against a clear shift is bounded by this, not by the shift."""
 MIN_STAKE = 0.2
-"""Always staked. Without it M_t = M_{t-1} + 1 on normal input, and every A-th session would alarm for certain; so M_t stays
-near the small value at which a losing bet holds it, for the price of one session's delay."""
+"""Always staked. Without it M_t = M_{t-1} + 1 on normal input, and every A-th session would alarm for certain. With it,
+losing bets hold M_t near a small value, for the price of one session's delay."""
 PHI_WEIGHT = 0.8
 
 

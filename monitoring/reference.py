@@ -119,21 +119,20 @@ def build_reference(
     seed: int = 0,
     target_run_length: float = TARGET_RUN_LENGTH,
 ) -> Reference:
-    """Profile `features`; layer A is calibrated on `calibration`, disjoint from them (default: a quarter set aside)."""
+    """Profile `features`; layer A is calibrated on `calibration`, disjoint from them, or else by cross-fitting."""
     rng = np.random.default_rng(seed)
     sessions, scalars = sessions_of(basis, features)
-    if calibration is None:
-        order = rng.permutation(len(sessions))
-        cut = int(len(order) * CALIBRATION_SHARE)
-        held_out, kept = sessions[order[:cut]], np.sort(order[cut:])
-        sessions, scalars = sessions[kept], [scalars[i] for i in kept]
-    else:
-        held_out, _ = sessions_of(basis, calibration)
-    if len(sessions) < MIN_SESSIONS or len(held_out) < 2:
-        raise Invalid(f"a reference needs {MIN_SESSIONS} sessions and some to calibrate, got {len(sessions)}")
+    if len(sessions) < MIN_SESSIONS:
+        raise Invalid(f"a reference needs {MIN_SESSIONS} sessions, got {len(sessions)}")
     mu = sessions.mean(axis=0)
+    if calibration is None:
+        folds = cross_fit(sessions, rng)
+    else:
+        folds = [sessions_of(basis, calibration)[0] - mu]
+        if len(folds[0]) < 2:
+            raise Invalid("a reference needs at least two sessions to calibrate on")
     # Each of the charts gets its share of the false watches.
-    thresholds = [calibrate(held_out - mu, rate, target_run_length * len(RATES), rng) for rate in RATES]
+    thresholds = [calibrate(folds, rate, target_run_length * len(RATES), rng) for rate in RATES]
     return Reference(
         mu=mu,
         num_sessions=len(sessions),
@@ -143,6 +142,12 @@ def build_reference(
         scalars=_quantiles(scalars),
         basis_sha256=basis.sha256,
     )
+
+
+def cross_fit(sessions: Array, rng: np.random.Generator) -> list[Array]:
+    """Quarters of the sessions, each minus the mean of the other three: no session is set aside for good."""
+    parts = np.array_split(rng.permutation(len(sessions)), round(1 / CALIBRATION_SHARE))
+    return [sessions[part] - np.delete(sessions, part, axis=0).mean(axis=0) for part in parts]
 
 
 def sessions_of(basis: Basis, features: Sequence[Features]) -> tuple[Array, list[dict[str, float]]]:

@@ -24,7 +24,7 @@ from registry.settings import Settings
 from registry.ulid import ulid
 
 HIDDEN = 24
-START = 1_800_000_000.0
+START = 1_700_000_000.0
 BASE_SHA = "b" * 64
 
 
@@ -76,13 +76,17 @@ class World:
         folder.mkdir()
         weights = np.random.default_rng(seed).normal(size=(4, HIDDEN)).astype(np.float32)
         prefix = "base_model.model.m.q_proj.lora_"
-        save_file({f"{prefix}A.weight": weights, f"{prefix}B.weight": weights.T.copy()}, folder / "adapter_model.safetensors")
+        save_file(
+            {f"{prefix}A.weight": weights, f"{prefix}B.weight": weights.T.copy()}, folder / "adapter_model.safetensors"
+        )
         config = {"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"], "base_model_name_or_path": "gaussian"}
         (folder / "adapter_config.json").write_text(json.dumps(config))
         if with_reference:
             (folder / FILE_NAME).write_bytes(self.reference(topic).to_bytes())
         policy = {"capture": True, "min_examples": 5, "cooldown_s": 600.0}
-        return self.registry.publish(name, folder, profile=self.profile, aliases={"prod": None} if seed == 0 else {}, policy=policy)
+        return self.registry.publish(
+            name, folder, profile=self.profile, aliases={"prod": None} if seed == 0 else {}, policy=policy
+        )
 
     def send(
         self,
@@ -101,8 +105,13 @@ class World:
             self.clock.now += 1.0
             made.append(
                 Observation(
-                    request_id=f"r{self.num_requests}", session=session or f"s{self.num_requests}", time=self.clock.now,
-                    adapter=version.adapter, version=version.number, digest=version.digest, embedding=embedding,
+                    request_id=f"r{self.num_requests}",
+                    session=session or f"s{self.num_requests}",
+                    time=self.clock.now,
+                    adapter=version.adapter,
+                    version=version.number,
+                    digest=version.digest,
+                    embedding=embedding,
                     scalars=dict(scalars or {}),
                 )  # fmt: skip
             )
@@ -121,8 +130,13 @@ class World:
         """A captured request and the correction a user gave."""
         self.captures.request(
             CaptureRecord(
-                request_id=request_id, time=self.clock.now, session=session or request_id, adapter=version.adapter,
-                digest=version.digest, messages=[{"role": "user", "content": f"question {request_id}"}], response="?",
+                request_id=request_id,
+                time=self.clock.now,
+                session=session or request_id,
+                adapter=version.adapter,
+                digest=version.digest,
+                messages=[{"role": "user", "content": f"question {request_id}"}],
+                response="?",
             )  # fmt: skip
         )
         self.captures.feedback(

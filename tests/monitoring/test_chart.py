@@ -19,13 +19,13 @@ TARGET = 150.0
 @pytest.fixture(scope="module")
 def thresholds() -> list[float]:
     calibration = BASIS.phi(RNG.normal(size=(120, 12))) - MU
-    return [calibrate(calibration, rate, TARGET, np.random.default_rng(0)) for rate in RATES]
+    return [calibrate([calibration], rate, TARGET, np.random.default_rng(0)) for rate in RATES]
 
 
 def test_each_chart_reaches_its_run_length_on_fresh_streams(thresholds: list[float]) -> None:
     fresh = BASIS.phi(RNG.normal(size=(500, 12))) - MU
     for rate, threshold in zip(RATES, thresholds, strict=True):
-        paths = simulate(fresh, rate, 300, np.random.default_rng(1))
+        paths = simulate([fresh], rate, 300, np.random.default_rng(1))
         crossed = paths > threshold
         times = np.where(crossed.any(axis=1), crossed.argmax(axis=1) + 1, 300)
         assert times.sum() / max(1, int(crossed.any(axis=1).sum())) >= TARGET
@@ -49,7 +49,7 @@ def test_the_bound_counts_censored_streams() -> None:
 
 def test_a_higher_target_means_a_higher_threshold() -> None:
     residuals = REFERENCE[:100] - MU
-    low, high = (calibrate(residuals, 1 / 16, target, np.random.default_rng(0)) for target in (50.0, 500.0))
+    low, high = (calibrate([residuals], 1 / 16, target, np.random.default_rng(0)) for target in (50.0, 500.0))
     assert low < high
 
 

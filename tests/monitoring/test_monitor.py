@@ -9,8 +9,10 @@ import pytest
 
 from monitoring.basis import Basis
 from monitoring.monitor import Monitor
+from monitoring.sensor import hour_of
 from registry.errors import Unavailable
 from registry.jobs import Jobs
+from registry.ulid import ulid
 
 
 def poll_all(monitor: Monitor) -> list[Any]:
@@ -244,7 +246,8 @@ def test_an_alarm_is_not_lost_when_the_store_fails_before_it_is_on_record(
 def test_damaged_and_unusable_observations_are_passed_over(world: Any) -> None:
     version, blind = world.publish("a"), world.publish("blind", with_reference=False)
     monitor = world.monitor()
-    world.store.create("t/default/obs/2027011508/01KEZZZZZZ0000000000000000-gw.safetensors", b"\0" * 40)
+    now = world.clock.now
+    world.store.create(f"t/default/obs/{hour_of(now)}/{ulid(now)}-gw.safetensors", b"\0" * 40)
     odd = world.embeddings(3, 2)
     odd[1] = float("nan")
     world.send(version, odd)

@@ -68,8 +68,14 @@ def test_every_truncation_is_noticed() -> None:
     data = encode(
         [
             Observation(
-                request_id="r", session="s", time=0.0, adapter="a", version=1, digest="d",
-                embedding=np.ones(4, dtype=np.float32), scalars=prompt_scalars(9),
+                request_id="r",
+                session="s",
+                time=0.0,
+                adapter="a",
+                version=1,
+                digest="d",
+                embedding=np.ones(4, dtype=np.float32),
+                scalars=prompt_scalars(9),
             )  # fmt: skip
         ]
     )

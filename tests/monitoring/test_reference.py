@@ -43,7 +43,7 @@ def test_bytes_are_small_whole_and_reproducible() -> None:
     np.testing.assert_array_equal(again.mu, reference.mu)
     assert again.to_bytes() == data
     assert (again.eps, again.delta, again.thresholds) == (reference.eps, reference.delta, reference.thresholds)
-    assert again.num_sessions == 240
+    assert again.num_sessions == 320
     for size in range(0, len(data), 97):
         with pytest.raises(Corrupt):
             Reference.from_bytes(data[:size])
