@@ -19,6 +19,16 @@ from registry.settings import Settings, load_settings
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PIPE_WIDTH = 500
+"""Tables are not folded for readers that are programs."""
+
+
+def _stdout() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
+
 
 @dataclass
 class Terminal:
@@ -26,7 +36,7 @@ class Terminal:
 
     settings: Settings
     as_json: bool = False
-    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    out: Console = field(default_factory=_stdout)
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
 
     def result(self, value: Any, text: str | Table | None = None) -> None:
@@ -44,7 +54,9 @@ class Terminal:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
     """A plain table in which no cell is read as markup."""
-    drawn = Table(*columns, title=title, box=None, header_style="bold", pad_edge=False)
+    drawn = Table(title=title, box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(click.unstyle(str(cell)).replace("[", "\\[") for cell in row))
     return drawn

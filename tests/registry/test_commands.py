@@ -1,0 +1,149 @@
+"""The commands: what they print, their exit codes, and one readable line for every error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lorimer import cli
+from registry.adapters import Registry
+from registry.directory import DirectoryStore
+from tests.registry.folders import PROFILE, write_folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory to run in, with the store's address set."""
+    for name in ("LORIMER_STORE", "LORIMER_S3_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LORIMER_STORE", f"file://{tmp_path}/store")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def ready(place: Path) -> Path:
+    """A registry with the base, and two versions of `support`; prod = 1."""
+    registry = Registry(DirectoryStore(place / "store"))
+    registry.init()
+    registry.register_base(PROFILE)
+    registry.publish("support", write_folder(place / "one", seed=1), aliases={"prod": None}, metrics={"loss": 0.5})
+    registry.publish("support", write_folder(place / "two", seed=2))
+    return place
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def run_json(*arguments: str) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_no_registry_yet(place: Path) -> None:
+    result = run("registry", "list")
+    assert result.exit_code == 3
+    assert "lorimer registry init" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_init_and_doctor(place: Path) -> None:
+    assert "writable registry at file://" in run("registry", "init").stdout
+    assert run_json("registry", "init")["read_only"] is False
+    result = run("registry", "doctor")
+    assert result.exit_code == 0
+    assert "20/20 rounds of 8 racers had exactly one winner" in result.stdout
+    assert run_json("registry", "doctor", f"file://{place}/other")["passed"] is True
+    assert run("registry", "doctor", "nonsense://x").exit_code == 2
+
+
+def test_push_list_show_log(ready: Path) -> None:
+    result = run("registry", "push", str(write_folder(ready / "three", seed=3)), "support", "--alias", "prod")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("support@v3 sha256:")
+    assert "now prod" in result.stdout
+    (row,) = run_json("registry", "list")
+    assert (row["adapter"], row["latest"], row["aliases"]) == ("support", 3, {"prod": 3})
+    assert "prod=v3" in run("registry", "list").stdout
+    shown = run("registry", "show", "support@v1").stdout
+    assert "metric loss" in shown
+    assert "lora, rank 2, alpha 4, on down_proj q_proj" in shown
+    assert run_json("registry", "show", "support")["aliases"] == ["prod"]
+    log = run("registry", "log", "support").stdout
+    assert "publish sha256:" in log
+    assert "alias prod -> sha256:" in log
+    assert [event["n"] for event in run_json("registry", "log", "support", "--last", "2")] == [2, 3]
+
+
+def test_push_refusals(ready: Path) -> None:
+    (ready / "one" / "model.pt").write_bytes(b"")
+    result = run("registry", "push", str(ready / "one"), "support")
+    assert (result.exit_code, "model.pt may run code" in result.stderr) == (5, True)
+    result = run("registry", "push", str(ready / "two"), "support", "--json")
+    assert result.exit_code == 0
+    result = run("registry", "push", str(ready / "absent"), "support", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"] == "invalid"
+    assert run("registry", "push", str(ready / "two"), "Bad Name").exit_code == 2
+    assert run("registry", "push", str(ready / "two"), "support", "--base-id", "unknown").exit_code == 3
+    assert run("registry", "push", str(ready / "two"), "support", "--base-id", "tiny").exit_code == 0
+    assert run("registry", "push", str(ready / "two"), "support", "--tag", "nonsense").exit_code == 2
+
+
+def test_alias_and_rollback(ready: Path) -> None:
+    assert run("registry", "alias", "support", "prod", "v2", "--expect", "v1").exit_code == 0
+    result = run("registry", "alias", "support", "prod", "v2", "--expect", "v1")
+    assert result.exit_code == 4
+    assert "support@prod is sha256:" in result.stderr
+    assert run("registry", "alias", "support", "canary", "v1", "--expect", "none").exit_code == 0
+    assert run("registry", "alias", "support", "canary", "none").exit_code == 0
+    assert run_json("registry", "rollback", "support")["number"] == 1
+    assert run("registry", "rollback", "support").exit_code == 3
+
+
+def test_delete_verify_pull(ready: Path) -> None:
+    assert run("registry", "delete", "support", "v1").exit_code == 5
+    assert run("registry", "pull", "support", str(ready / "out")).exit_code == 0
+    assert (ready / "out" / "adapter_config.json").is_file()
+    assert run("registry", "pull", "support", str(ready / "out")).exit_code == 4
+    assert run_json("registry", "verify")[0]["num_versions"] == 2
+    blob = next((ready / "store" / "t/default/a/support/blobs").iterdir())
+    blob.write_bytes(b"damaged")
+    result = run("registry", "verify", "support")
+    assert (result.exit_code, blob.name in result.stderr) == (1, True)
+    assert run("registry", "delete", "support", "v2").exit_code == 0
+
+
+def test_policy(ready: Path) -> None:
+    changed = run_json("registry", "policy", "support", "capture=true", "retrain=approve", "min_examples=8")
+    assert (changed["capture"], changed["retrain"], changed["min_examples"]) == (True, "approve", 8)
+    assert run_json("registry", "policy", "support", "cooldown_s=5")["capture"] is True
+    result = run("registry", "policy", "support", "captrue=true")
+    assert (result.exit_code, "captrue" in result.stderr) == (2, True)
+    assert run("registry", "policy", "unknown").exit_code == 3
+
+
+def test_jobs(ready: Path) -> None:
+    assert "filed" in run("jobs", "submit", "j1", '{"kind": "drift-retrain", "adapter": "support"}').stdout
+    assert "was filed before and is queued" in run("jobs", "submit", "j1", "{}").stdout
+    assert run("jobs", "submit", "j2", "[1]").exit_code == 2
+    assert "drift-retrain" in run("jobs", "list").stdout
+    assert run_json("jobs", "list", "--state", "running") == []
+    assert run_json("jobs", "show", "j1")["state"] == "queued"
+    assert run_json("jobs", "cancel", "j1", "--reason", "no")["state"] == "cancelled"
+    assert run("jobs", "cancel", "j1").exit_code == 4
+    assert run("jobs", "show", "unknown").exit_code == 3
+
+
+def test_every_command_has_help() -> None:
+    for group in ("registry", "jobs"):
+        command = cli.get_command(None, group)  # type: ignore[arg-type]
+        for name, verb in command.commands.items():  # type: ignore[union-attr]
+            assert verb.help, f"{group} {name}"
+            assert run(group, name, "--help").exit_code == 0

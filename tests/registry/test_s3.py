@@ -1,0 +1,197 @@
+"""What each answer of an S3 server means to the caller, from a server that answers as scripted."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from registry.errors import NotFound, Refused, Unavailable
+from registry.s3 import S3Store
+from registry.store import Uncertain, create_surely
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """Answers with `script`, one entry per request and the last for ever: (status, code), hangup, silence."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: list[tuple[int, str] | str] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+
+    def next_answer(self) -> tuple[int, str] | str:
+        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ScriptedServer
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests.append((self.command, {k.lower(): v for k, v in self.headers.items()}, body))
+        answer = self.server.next_answer()
+        if isinstance(answer, str):
+            if answer == "silence":
+                time.sleep(1)
+            self.close_connection = True
+            return
+        status, code = answer
+        text = f"<Error><Code>{code}</Code><Message>scripted</Message></Error>".encode() if code else b""
+        if status == 200 and self.command == "GET":
+            text = b"stored bytes"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as scripted:
+        thread = Thread(target=scripted.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield scripted
+        scripted.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def store(server: ScriptedServer) -> S3Store:
+    return S3Store("bucket", "some/prefix", endpoint=f"http://127.0.0.1:{server.server_port}", read_timeout_s=0.3)
+
+
+def test_a_create_is_one_conditional_checked_typed_request(server: ScriptedServer, store: S3Store) -> None:
+    server.script = [(200, "")]
+    assert store.create("log/1.json", b"data")
+    ((method, headers, body),) = server.requests
+    assert (method, headers["if-none-match"], headers["content-type"]) == ("PUT", "*", "application/json")
+    assert base64.b64decode(headers["x-amz-checksum-sha256"]) == hashlib.sha256(b"data").digest()
+    assert body == b"data"
+    assert "if-match" not in headers
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "Anything"])
+def test_412_means_somebody_was_first(server: ScriptedServer, store: S3Store, code: str) -> None:
+    server.script = [(412, code)]
+    assert not store.create("k", b"")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (409, "ConditionalRequestConflict"),
+        (409, "OperationAborted"),
+        (500, "InternalError"),
+        (503, "SlowDown"),
+        (400, "RequestTimeout"),
+        "hangup",
+        "silence",
+    ],
+)
+def test_unclear_outcomes_are_uncertain_and_not_retried_below(
+    server: ScriptedServer, store: S3Store, answer: tuple[int, str] | str
+) -> None:
+    server.script = [answer]
+    with pytest.raises(Uncertain):
+        store.create("k", b"")
+    assert len(server.requests) == 1
+    server.script = [answer, answer, (200, "")]
+    assert create_surely(store, "k", b"mine", sleep=lambda _: None)
+
+
+def test_a_lost_reply_then_412_asks_who_owns_the_key(server: ScriptedServer, store: S3Store) -> None:
+    server.script = ["hangup", (412, "PreconditionFailed"), (200, "")]
+    assert create_surely(store, "k", b"stored bytes", sleep=lambda _: None)
+    server.script = ["hangup", (412, "PreconditionFailed"), (200, "")]
+    assert not create_surely(store, "k", b"my bytes", sleep=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((404, "NoSuchBucket"), "bucket bucket does not exist"),
+        ((403, "AccessDenied"), "check the AWS_"),
+        ((403, "SignatureDoesNotMatch"), "check the AWS_"),
+        ((400, "InvalidRequest"), "400 InvalidRequest"),
+    ],
+)
+def test_clear_refusals_are_unavailable(
+    server: ScriptedServer, store: S3Store, answer: tuple[int, str], words: str
+) -> None:
+    server.script = [answer]
+    with pytest.raises(Unavailable, match=words) as caught:
+        store.create("k", b"")
+    assert not isinstance(caught.value, Uncertain)
+
+
+def test_a_server_without_conditional_writes(server: ScriptedServer, store: S3Store) -> None:
+    server.script = [(501, "NotImplemented")]
+    with pytest.raises(Refused, match="cannot write conditionally"):
+        store.create("k", b"")
+
+
+def test_reads_are_retried(server: ScriptedServer, store: S3Store) -> None:
+    server.script = [(500, "InternalError"), (200, "")]
+    assert store.get("k") == b"stored bytes"
+    assert len(server.requests) == 2
+    server.script = [(404, "NoSuchKey")]
+    with pytest.raises(NotFound):
+        store.get("k")
+
+
+def test_a_failed_download_leaves_no_file(server: ScriptedServer, store: S3Store, tmp_path: Path) -> None:
+    server.script = [(404, "NoSuchBucket")]
+    with pytest.raises(Unavailable):
+        store.fetch("k", tmp_path / "k")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_listens() -> None:
+    store = S3Store("bucket", endpoint="http://127.0.0.1:9")
+    with pytest.raises(Unavailable, match=r"cannot reach s3://bucket at http://127\.0\.0\.1:9") as caught:
+        store.create("k", b"")
+    assert not isinstance(caught.value, Uncertain)
+
+
+def test_an_endpoint_that_is_no_url() -> None:
+    with pytest.raises(Unavailable, match="LORIMER_S3_ENDPOINT"):
+        S3Store("bucket", endpoint="not a url").create("k", b"")
+
+
+def test_no_credentials(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    store = S3Store("bucket", endpoint=f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
+        store.get("k")
+
+
+def test_a_bucket_that_is_not_there(moto_endpoint: str) -> None:
+    store = S3Store("absent", endpoint=moto_endpoint)
+    for call in (lambda: store.create("k", b""), lambda: store.get("k"), lambda: list(store.list(""))):
+        with pytest.raises(Unavailable, match="bucket absent does not exist"):
+            call()
