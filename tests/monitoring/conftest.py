@@ -1,4 +1,4 @@
-"""A registry in a directory with adapters whose traffic is made of seeded Gaussian embeddings, and a clock set by hand."""
+"""A registry in a directory, adapters whose traffic is seeded Gaussian embeddings, and a clock set by hand."""
 
 from __future__ import annotations
 
@@ -46,13 +46,22 @@ class World:
         self.registry = Registry(self.store, "default", self.clock, "tester")
         self.settings = Settings(lease_s=30.0, false_alarms_per_day=1000.0)
         identity = BaseIdentity(
-            id="gaussian", weights_sha256=BASE_SHA, tokenizer_sha256="c" * 64, template_sha256="d" * 64,
+            id="gaussian",
+            weights_sha256=BASE_SHA,
+            tokenizer_sha256="c" * 64,
+            template_sha256="d" * 64,
             shape_sha256="e" * 64,
-        )  # fmt: skip
+        )
         self.profile = BaseProfile(
-            identity=identity, names=("gaussian",), architecture="llama", hidden_size=HIDDEN, num_layers=1,
-            vocab_size=8, context_length=64, linears={"m.q_proj": (HIDDEN, HIDDEN)},
-        )  # fmt: skip
+            identity=identity,
+            names=("gaussian",),
+            architecture="llama",
+            hidden_size=HIDDEN,
+            num_layers=1,
+            vocab_size=8,
+            context_length=64,
+            linears={"m.q_proj": (HIDDEN, HIDDEN)},
+        )
         self.registry.register_base(self.profile)
         general = np.random.default_rng(5).normal(size=(400, HIDDEN)) * 1.5
         self.basis = get_or_create(self.store, BASE_SHA, lambda: Basis.fit(general))
@@ -113,7 +122,7 @@ class World:
                     digest=version.digest,
                     embedding=embedding,
                     scalars=dict(scalars or {}),
-                )  # fmt: skip
+                )
             )
             if len(made) % batch == 0 or len(made) == len(embeddings):
                 rest = len(made) % batch or batch
@@ -137,7 +146,7 @@ class World:
                 digest=version.digest,
                 messages=[{"role": "user", "content": f"question {request_id}"}],
                 response="?",
-            )  # fmt: skip
+            )
         )
         self.captures.feedback(
             FeedbackRecord(request_id=request_id, time=self.clock.now, adapter=version.adapter, correction=text)

@@ -76,7 +76,7 @@ def test_every_truncation_is_noticed() -> None:
                 digest="d",
                 embedding=np.ones(4, dtype=np.float32),
                 scalars=prompt_scalars(9),
-            )  # fmt: skip
+            )
         ]
     )
     for size in range(len(data)):
