@@ -1,0 +1,112 @@
+"""Trainable parameters as one flat float32 vector, and the AdamW that moves it. Knows no model and no data.
+
+The model computes with working copies in its own type; what is learned lives in float32:
+
+    master  (n,) float32    | lora_A q_proj | lora_B q_proj | lora_A k_proj | ...
+    working (n,) bfloat16   the modules' parameters are views into it; so are their gradients
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from registry.errors import Corrupt
+from trainer.spec import Train
+
+
+class FlatParameters:
+    """Owns the storage of the parameters it is given; their names and order are the layout."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self._parameters = parameters
+        first = next(iter(parameters.values()))
+        self.master = torch.cat([p.detach().float().reshape(-1) for p in parameters.values()])
+        self._working = self.master if first.dtype == torch.float32 else self.master.to(first.dtype)
+        self._gradients = torch.zeros_like(self._working)
+        for name, (start, stop) in self._places().items():
+            parameter = parameters[name]
+            parameter.data = self._working[start:stop].view(parameter.shape)
+            parameter.grad = self._gradients[start:stop].view(parameter.shape)
+
+    def take_gradients(self) -> Tensor:
+        """What backward has left since the last call, as float32, and start again from zero."""
+        taken = self._gradients.float().clone()
+        self._gradients.zero_()
+        return taken
+
+    def publish(self) -> None:
+        """Let the model compute with what has been learned."""
+        if self._working is not self.master:
+            self._working.copy_(self.master)
+
+    def named(self, flat: Tensor | None = None) -> dict[str, Tensor]:
+        """Float32 copies under the modules' names."""
+        flat = self.master if flat is None else flat
+        places = self._places().items()
+        return {name: flat[a:b].view(self._parameters[name].shape).clone() for name, (a, b) in places}
+
+    def set(self, flat: Tensor) -> None:
+        self.master.copy_(flat)
+        self.publish()
+
+    def set_named(self, tensors: Mapping[str, Tensor]) -> None:
+        """Start from another adapter's tensors; they must be the very same names and shapes."""
+        for name, (start, stop) in self._places().items():
+            tensor = tensors.get(name)
+            if tensor is None or tensor.shape != self._parameters[name].shape:
+                raise Corrupt(f"the adapter to start from has no tensor {name} of this shape")
+            self.master[start:stop] = tensor.reshape(-1).to(self.master)
+        self.publish()
+
+    def _places(self) -> dict[str, tuple[int, int]]:
+        places: dict[str, tuple[int, int]] = {}
+        start = 0
+        for name, parameter in self._parameters.items():
+            places[name] = (start, start + parameter.numel())
+            start += parameter.numel()
+        return places
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), on one vector, after clipping its gradient."""
+
+    BETAS = (0.9, 0.999)
+    EPSILON = 1e-8
+
+    def __init__(self, parameters: FlatParameters, train: Train) -> None:
+        self._parameters = parameters
+        self._train = train
+        self.mean = torch.zeros_like(parameters.master)
+        self.square = torch.zeros_like(parameters.master)
+        self.steps = 0
+
+    def step(self, gradient: Tensor, lr: float) -> float:
+        """Move the parameters once; returns the norm of the gradient before clipping."""
+        norm = float(gradient.norm())
+        if not math.isfinite(norm):
+            raise Corrupt("the gradient is not finite", hint="lower train.lr, or look for broken rows")
+        gradient = gradient * min(1.0, self._train.clip / (norm + 1e-12))
+        self.steps += 1
+        first, second = self.BETAS
+        self.mean.lerp_(gradient, 1 - first)
+        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        scale = math.sqrt(1 - second**self.steps)
+        master = self._parameters.master
+        master.mul_(1 - lr * self._train.weight_decay)
+        master.addcdiv_(
+            self.mean, self.square.sqrt().div_(scale).add_(self.EPSILON), value=-lr / (1 - first**self.steps)
+        )
+        self._parameters.publish()
+        return norm
+
+
+def learning_rate(train: Train, step: int, total: int) -> float:
+    """Linear warm-up, then half a cosine down to zero. `step` counts from 0."""
+    warm = max(1, round(train.warmup * total))
+    if step < warm:
+        return train.lr * (step + 1) / warm
+    return train.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
