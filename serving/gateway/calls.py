@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from registry.errors import Busy
+from serving.adapter import LoadedAdapter
 from serving.gateway.choosing import Choice
 from serving.gateway.dialects import ChatDialect, Dialect, TextDialect, usage_of
 from serving.gateway.generation import Generation
@@ -27,7 +28,7 @@ from serving.gateway.translate import (
     sampling_of,
     seeds,
 )
-from serving.request import Request
+from serving.request import Request, Sampling
 
 if TYPE_CHECKING:
     from serving.gateway.gateway import Gateway
@@ -90,8 +91,7 @@ async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None)
     messages = messages_of(body) if isinstance(body, ChatRequest) else None
     with trace.measure("tokenise"):
         prompts = await gateway.in_text_thread(_tokenise, gateway, body, messages)
-    context_length = gateway.engine.max_context
-    samplings = [sampling_of(body, len(prompt), context_length) for prompt in prompts]
+    samplings = [sampling_of(body, len(prompt), gateway.engine.max_context) for prompt in prompts]
     with trace.measure("load"):
         lease = await gateway.lease(choice.digest) if choice.digest else None
     if lease is not None:
@@ -99,19 +99,15 @@ async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None)
 
     dialect = (ChatDialect if isinstance(body, ChatRequest) else TextDialect)(gateway.spell)
     call_id = f"{dialect.id_prefix}-{uuid.uuid4().hex}"
-    per_prompt = body.n or 1
-    requests = [
-        Request(
-            id=f"{call_id}-{number * per_prompt + index}",
-            prompt=prompt,
-            sampling=replace(sampling, seed=seed),
-            adapter=lease.adapter if lease else None,
-            tenant=gateway.registry.tenant,
-            want_features=lease is not None and index == 0,
-        )
-        for number, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
-        for index, seed in enumerate(seeds(sampling.seed, per_prompt))
-    ]
+    adapter = lease.adapter if lease else None
+    requests = _requests(
+        call_id,
+        prompts=prompts,
+        samplings=samplings,
+        per_prompt=body.n or 1,
+        adapter=adapter,
+        tenant=gateway.registry.tenant,
+    )
 
     def ended() -> None:
         if lease is not None:
@@ -132,6 +128,30 @@ async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None)
     gateway.recorder.remember(call)
     call.generation.submit()
     return call
+
+
+def _requests(
+    call_id: str,
+    *,
+    prompts: Sequence[tuple[int, ...]],
+    samplings: Sequence[Sampling],
+    per_prompt: int,
+    adapter: LoadedAdapter | None,
+    tenant: str,
+) -> list[Request]:
+    """One row for each answer asked for; the first answer to a prompt brings its features."""
+    return [
+        Request(
+            id=f"{call_id}-{number * per_prompt + index}",
+            prompt=prompt,
+            sampling=replace(sampling, seed=seed),
+            adapter=adapter,
+            tenant=tenant,
+            want_features=adapter is not None and index == 0,
+        )
+        for number, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
+        for index, seed in enumerate(seeds(sampling.seed, per_prompt))
+    ]
 
 
 def _shed(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import httpx
@@ -44,6 +45,13 @@ def test_an_address_of_another_machine_is_unavailable() -> None:
 def test_an_open_bind_without_keys_refuses_to_start(running: Running) -> None:
     with pytest.raises(Refused):
         GatewayServer(running.gateway, host="0.0.0.0", port=0).start()  # noqa: S104
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost"])  # noqa: S104
+def test_other_binds_come_up_too_given_keys(start: Callable[..., Running], host: str) -> None:
+    running = start(host=host, api_key_hashes="0" * 64)
+    assert httpx.get(f"http://127.0.0.1:{running.server.port}/health").status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{running.server.port}/v1/models").status_code == 401
 
 
 def test_stopping_lets_running_requests_finish(fresh: Running) -> None:
