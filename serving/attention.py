@@ -6,7 +6,7 @@ in bfloat16 `scaled_dot_product_attention(enable_gqa=True)` with one query row i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from serving.kv import KVCache
 from serving.plan import Plan, Run, Span
 
 NAME = "lorimer"
+Cached: TypeAlias = tuple[Tensor, Tensor]
 
 
 def attend(
@@ -23,9 +24,9 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
+    _mask: Tensor | None,
     *,
+    scaling: float,
     plan: Plan,
     cache: KVCache,
     **_: Any,
@@ -36,14 +37,15 @@ def attend(
     queries = query[0].transpose(0, 1)
     out = queries.new_empty(queries.shape)
     for run in plan.runs:
-        _decode(run, queries, scaling, *cache.neighbours(layer, run.first, run.count, run.length), out)
+        _decode(run, queries, cache.neighbours(layer, run.first, run.count, run.length), scaling, out)
     for span in plan.spans:
-        _prefill(span, queries, scaling, *cache.neighbours(layer, span.region, 1, span.length), out)
+        _prefill(span, queries, cache.neighbours(layer, span.region, 1, span.length), scaling, out)
     return out[None], None
 
 
-def _decode(run: Run, queries: Tensor, scaling: float, keys: Tensor, values: Tensor, out: Tensor) -> None:
-    """One query per row. keys, values: (count * kv_heads, length, D)."""
+def _decode(run: Run, queries: Tensor, cached: Cached, scaling: float, out: Tensor) -> None:
+    """One query per row. queries: (tokens, heads, D); cached keys and values: (count * kv_heads, length, D)."""
+    keys, values = cached
     _, heads, width = queries.shape
     kv_heads = keys.shape[0] // run.count
     rows = queries.index_select(0, run.rows).view(run.count * kv_heads, heads // kv_heads, width)
@@ -52,8 +54,9 @@ def _decode(run: Run, queries: Tensor, scaling: float, keys: Tensor, values: Ten
     out.index_copy_(0, run.rows, mixed.view(run.count, heads, width))
 
 
-def _prefill(span: Span, queries: Tensor, scaling: float, keys: Tensor, values: Tensor, out: Tensor) -> None:
-    """A chunk of one row. keys, values: (kv_heads, length, D)."""
+def _prefill(span: Span, queries: Tensor, cached: Cached, scaling: float, out: Tensor) -> None:
+    """A chunk of one row. queries: (tokens, heads, D); cached keys and values: (kv_heads, length, D)."""
+    keys, values = cached
     tokens, (_, heads, width) = span.stop - span.start, queries.shape
     kv_heads, group = keys.shape[0], heads // keys.shape[0]
     rows = queries[span.start : span.stop].view(tokens, kv_heads, group, width).permute(1, 2, 0, 3)

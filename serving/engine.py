@@ -234,9 +234,10 @@ class Engine:
         if not step.chunks:
             return
         self._forward.move(step.moves)
-        for output in self._compute(step.chunks):
-            self._advance(output)
+        outputs = self._compute(step.chunks)
         self._count(step, self._clock() - started)
+        for output in outputs:
+            self._advance(output)
 
     def _compute(self, chunks: Sequence[Chunk]) -> list[Output]:
         """All chunks in one pass. If that fails, each alone, to find out which of them is to blame."""
@@ -306,7 +307,7 @@ class Engine:
     def _count(self, step: Step, seconds: float) -> None:
         answers = [_answer_of(chunk) for chunk in step.chunks]
         distinct = len({answer.request.adapter for answer in answers if answer.request.adapter})
-        sampled = sum(chunk.row.num_pending == 1 for chunk in step.chunks)
+        sampled = sum(chunk.samples for chunk in step.chunks)
         prompt = sum(chunk.num_tokens for chunk in step.chunks if chunk.start < _answer_of(chunk).num_prompt)
         with self._wake:
             stats = self._stats

@@ -1,4 +1,4 @@
-"""The forward pass of one step: the module tree over our linears, attention and cache. Knows no request, no sampling."""
+"""One step's forward pass: the module tree over our linears, attention and cache. Knows no request, no sampling."""
 
 from __future__ import annotations
 
@@ -40,7 +40,14 @@ class Forward:
         head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // heads
         self._base = base
         self._turn = linear.Turn(Pack(base.sites))
-        self._cache = KVCache(config.num_hidden_layers, self._kv_heads, head_dim, kv_tokens, base.dtype, base.device)
+        self._cache = KVCache(
+            num_layers=config.num_hidden_layers,
+            kv_heads=self._kv_heads,
+            head_dim=head_dim,
+            total=kv_tokens,
+            dtype=base.dtype,
+            device=base.device,
+        )
         self._tree = base.module_tree(attention.NAME)
         linear.install(self._tree, base.sites, self._turn)
         self._last_hidden: Tensor | None = None
@@ -58,11 +65,11 @@ class Forward:
             for chunk, start, first in zip(plan.chunks, plan.starts, froms, strict=True)
             for position in range(first, chunk.stop)
         ]
-        logits = self._run(plan, torch.tensor(kept, device=self._base.device))
+        logits = self._run(plan, torch.tensor(kept, dtype=torch.long, device=self._base.device))
         assert self._last_hidden is not None
         sizes = [chunk.stop - first for chunk, first in zip(plan.chunks, froms, strict=True)]
         lengths = [chunk.num_tokens for chunk in plan.chunks]
-        return Output(plan, logits.split(sizes), self._last_hidden[0].split(lengths))
+        return Output(plan, torch.split(logits, sizes), torch.split(self._last_hidden[0], lengths))
 
     def move(self, moves: Sequence[Move]) -> None:
         self._cache.move(moves)

@@ -24,7 +24,7 @@ from serving.scheduler import Move
 
 class KVCache:
     def __init__(
-        self, num_layers: int, kv_heads: int, head_dim: int, total: int, dtype: torch.dtype, device: torch.device
+        self, *, num_layers: int, kv_heads: int, head_dim: int, total: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         self.kv_heads = kv_heads
         self.head_dim = head_dim

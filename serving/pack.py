@@ -24,11 +24,9 @@ class Table:
         self.ranks = ranks
         self.capacity = capacity
         self.offsets = [sum(ranks[:sibling]) for sibling in range(len(ranks))]
-        options = {"dtype": site.weight.dtype, "device": site.weight.device}
-        self.a = torch.zeros(capacity, site.in_features, sum(ranks), **options)  # type: ignore[arg-type]
+        self.a = site.weight.new_zeros(capacity, site.in_features, sum(ranks))
         self.b = [
-            torch.zeros(capacity, rank, out, **options)  # type: ignore[arg-type]
-            for rank, out in zip(ranks, site.out_features, strict=True)
+            site.weight.new_zeros(capacity, rank, out) for rank, out in zip(ranks, site.out_features, strict=True)
         ]
 
     def fits(self, slot: int, delta: Delta | None) -> bool:

@@ -115,6 +115,18 @@ class Residency:
             raise
         return Lease(adapter, self._clock() - started, lambda: self._release(seat))
 
+    def try_acquire(self, digest: str) -> Lease | None:
+        """A lease at once if the adapter is in memory, else None; never waits."""
+        with self._lock:
+            seat = self._seats.get(digest)
+            if seat is None or not seat.num_bytes:
+                return None
+            self._hits += 1
+            seat.leases += 1
+            seat.uses += 1
+            seat.last_used = self._clock()
+        return Lease(seat.future.result(), 0.0, lambda: self._release(seat))
+
     def prefetch(self, digest: str) -> None:
         """Start loading without waiting and without a lease."""
         with self._lock:

@@ -99,7 +99,7 @@ def _adjust(raw: Tensor, draw: Draw) -> Tensor:
         logits[seen] = torch.where(values > 0, values / penalty, values * penalty)
     answer = torch.tensor(draw.tokens[draw.num_prompt :], device=raw.device, dtype=torch.long)
     if len(answer) and (sampling.presence_penalty or sampling.frequency_penalty):
-        ids, counts = answer.unique(return_counts=True)
+        ids, counts = torch.unique(answer, return_counts=True)
         logits[ids] -= sampling.presence_penalty + sampling.frequency_penalty * counts
     if draw.forbidden:
         logits[list(draw.forbidden)] = float("-inf")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -76,7 +76,7 @@ def digest_weights(directory: Path) -> str:
 
 
 def _digest_tensors(files: Iterable[Path]) -> str:
-    handles = [safe_open(file, framework="pt") for file in files]
+    handles: list[Any] = [safe_open(file, framework="pt") for file in files]
     places = sorted((name, index) for index, handle in enumerate(handles) for name in handle.keys())  # noqa: SIM118
     state = hashlib.sha256()
     for name, index in places:

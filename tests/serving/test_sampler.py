@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from registry.errors import Invalid
+from serving.request import Sampling
+from serving.sampler import Draw, choose, score
+
+LOGITS = torch.log(torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03]))
+
+
+def draw(tokens: tuple[int, ...] = (0,), num_prompt: int = 1, seed: int = 0, **sampling: Any) -> Draw:
+    forbidden = sampling.pop("forbidden", ())
+    return Draw(Sampling(max_tokens=9, **sampling), tokens, num_prompt, seed, forbidden)
+
+
+def frequencies(times: int = 2000, **sampling: Any) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for seed in range(times):
+        (choice,) = choose(LOGITS[None], [draw(seed=seed, **sampling)])
+        assert choice is not None
+        counts[choice.token] += 1
+    return counts
+
+
+def only(logits: torch.Tensor, wish: Draw) -> int:
+    (choice,) = choose(logits[None], [wish])
+    assert choice is not None
+    return choice.token
+
+
+def test_temperature_zero_is_greedy() -> None:
+    assert only(LOGITS, draw(temperature=0)) == 0
+
+
+def test_samples_follow_the_distribution() -> None:
+    counts = frequencies()
+    for token, probability in enumerate(LOGITS.exp().tolist()):
+        assert counts[token] / 2000 == pytest.approx(probability, abs=0.04)
+
+
+def test_a_low_temperature_sharpens() -> None:
+    assert frequencies(500, temperature=0.3)[0] / 500 > 0.8
+
+
+@pytest.mark.parametrize(
+    ("sampling", "left"),
+    [
+        ({"top_k": 2}, {0, 1}),
+        ({"top_p": 0.6}, {0, 1}),
+        ({"top_p": 0.4}, {0}),
+        ({"min_p": 0.4}, {0, 1}),
+        ({"top_k": 3, "top_p": 0.8}, {0, 1}),
+        ({}, {0, 1, 2, 3, 4}),
+    ],
+)
+def test_filters_leave_the_right_tokens(sampling: dict[str, Any], left: set[int]) -> None:
+    assert set(frequencies(400, **sampling)) == left
+
+
+def test_a_nucleus_wider_than_the_candidates_is_still_exact() -> None:
+    flat = torch.zeros(5000)
+    wide = {only(flat, draw(seed=seed, top_p=0.999)) for seed in range(400)}
+    assert max(wide) > 2000
+
+
+def test_the_same_seed_gives_the_same_token_in_any_company() -> None:
+    wish = draw(seed=42, temperature=1.3)
+    alone = choose(LOGITS[None], [wish])[0]
+    mates = [draw(seed=seed, temperature=0.5) for seed in range(7)]
+    crowd = choose(torch.cat([torch.randn(7, 5), LOGITS[None]]), [*mates, wish])
+    assert crowd[-1] == alone
+
+
+def test_penalties_push_seen_tokens_away() -> None:
+    assert only(LOGITS, draw((0,), 1, temperature=0, repetition_penalty=5.0)) != 0
+    assert only(LOGITS, draw((3, 0), 1, temperature=0, presence_penalty=1.0)) == 1
+    assert only(LOGITS, draw((3, 0, 0), 1, temperature=0, frequency_penalty=0.4)) == 1
+    assert only(LOGITS, draw((0,), 1, temperature=0, presence_penalty=2.0)) == 0, "the prompt is not the answer"
+
+
+def test_forbidden_tokens_never_come() -> None:
+    assert only(LOGITS, draw(temperature=0, forbidden=(0, 1))) == 2
+
+
+def test_logprobs_are_the_models_own() -> None:
+    (choice,) = choose(LOGITS[None], [draw(temperature=0, logprobs=2, presence_penalty=1.0)])
+    assert choice is not None
+    assert choice.logprob == pytest.approx(float(LOGITS[0]), abs=1e-5)
+    assert [token for token, _ in choice.top] == [0, 1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_row_that_is_not_finite_is_reported_and_its_mates_are_not(bad: float) -> None:
+    broken = LOGITS.clone()
+    broken[3] = bad
+    choices = choose(torch.stack([LOGITS, broken, LOGITS]), [draw(temperature=0)] * 3)
+    assert [choice is None for choice in choices] == [False, True, False]
+
+
+def test_scores_are_log_probabilities() -> None:
+    rows = torch.stack([LOGITS] * 300)
+    scores = score(rows, [token % 5 for token in range(300)])
+    assert scores == pytest.approx([float(LOGITS[token % 5]) for token in range(300)], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"top_k": -1},
+        {"min_p": 2},
+        {"min_tokens": 10},
+        {"logprobs": 21},
+        {"stop": ("",)},
+        {"repetition_penalty": 0},
+    ],
+)
+def test_bad_parameters_are_named(bad: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        Sampling(max_tokens=9, **bad)
+    assert caught.value.param == next(iter(bad))
