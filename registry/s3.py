@@ -10,12 +10,15 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import boto3
 import botocore.exceptions as failures
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 
 from registry.canonical import CHUNK_BYTES
 from registry.errors import LorimerError, NotFound, Refused, Unavailable
@@ -63,7 +66,7 @@ class S3Store:
         self._part_bytes = part_bytes
         self._read_timeout_s = read_timeout_s
         self._page_keys = page_keys
-        self._session = session or boto3.session.Session()
+        self._session = session or _new_session()
         with self._errors("open"):
             self._once = self._client(attempts=1)
             self._client_ = self._client(attempts=4)
@@ -250,6 +253,19 @@ class S3Store:
 
 class _Present(Exception):
     """412: the key exists."""
+
+
+@cache
+def _loader() -> Loader:
+    """The service description of S3 is large: read it once per process."""
+    return create_loader()
+
+
+def _new_session() -> boto3.session.Session:
+    """Credentials and region as the environment has them now."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
+    return boto3.session.Session(botocore_session=session)
 
 
 def _content_type(key: str) -> str:
