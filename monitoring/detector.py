@@ -86,16 +86,21 @@ class Detector:
         self.counters.num_observations += len(observations)
         usable = [o for o in observations if o.is_finite() and o.embedding.size == self._basis.hidden_size]
         self.counters.num_unusable += len(observations) - len(usable)
-        sessions: dict[str, list[Observation]] = {}
-        for each in usable:
-            sessions.setdefault(each.session or each.request_id, []).append(each)
+        if not usable:
+            return []
+        phi = self._basis.phi(np.stack([each.embedding for each in usable]))
+        sessions: dict[str, list[int]] = {}
+        for i, each in enumerate(usable):
+            sessions.setdefault(each.session or each.request_id, []).append(i)
         alarms = []
-        for name, members in sessions.items():
-            if self._is_repeat(name, members[0].time):
-                self.counters.num_repeats += len(members)
+        for name, rows in sessions.items():
+            first = usable[rows[0]]
+            if self._is_repeat(name, first.time):
+                self.counters.num_repeats += len(rows)
                 continue
-            budget = run_length(self._arrive(members[0].time), num_adapters, false_alarms_per_day)
-            if (alarm := self._take(members, budget)) is not None:
+            budget = run_length(self._arrive(first.time), num_adapters, false_alarms_per_day)
+            scalars = mean_scalars([usable[i].scalars for i in rows])
+            if (alarm := self._take(first, phi[rows].mean(axis=0), scalars, budget)) is not None:
                 alarms.append(alarm)
         return alarms
 
@@ -127,21 +132,21 @@ class Detector:
         counters.last_time = max(counters.last_time, time)
         return counters.sessions_per_day
 
-    def _take(self, members: Sequence[Observation], budget: float) -> Alarm | None:
+    def _take(self, first: Observation, phi: Array, scalars: Mapping[str, float], budget: float) -> Alarm | None:
+        """One session: its first request, its mean features (D,) and scalars."""
         counters = self.counters
-        phi = self._basis.phi(np.stack([each.embedding for each in members])).mean(axis=0)
-        log_evidence = self.evidence.update(phi, mean_scalars([each.scalars for each in members]))
+        log_evidence = self.evidence.update(phi, scalars)
         was_watching = self.charts.watching
         if self.charts.update(phi) and not was_watching:
-            counters.watching_since = members[0].time
+            counters.watching_since = first.time
         counters.num_sessions += 1
         counters.run_length = budget
         counters.expected_alarms += 1.0 / budget
-        self._trace_onset(members[0])
+        self._trace_onset(first)
         if log_evidence < math.log(budget):
             return None
         counters.num_alarms += 1
-        alarm = self._alarm(members[0].time, log_evidence)
+        alarm = self._alarm(first.time, log_evidence)
         self.evidence.reset()
         return alarm
 

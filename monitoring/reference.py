@@ -165,6 +165,8 @@ def sessions_of(basis: Basis, features: Sequence[Features]) -> tuple[Array, list
 
 def mean_scalars(scalars: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean of each scalar over those that have it."""
+    if len(scalars) == 1:
+        return dict(scalars[0])
     names = {name for each in scalars for name in each}
     return {name: float(np.mean([each[name] for each in scalars if name in each])) for name in sorted(names)}
 
