@@ -6,7 +6,7 @@
     pytest: the session fixture `rgw`. Without Ceph it skips and says so; in CI (`CI=true`) it fails.
 
 Debian: apt-get install --no-install-recommends ceph-mon ceph-osd radosgw ceph-common python3-prettytable
-Ports are chosen free and all files are temporary, so several may run side by side. Start-up takes about 12 seconds.
+Ports are chosen free and all files are temporary, so several may run side by side. Start-up takes about 3 seconds.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ fsid = {fsid}
 mon host = [v2:127.0.0.1:{mon_v2},v1:127.0.0.1:{mon_v1}]
 public addr = 127.0.0.1
 mon initial members = a
+paxos propose interval = 0.05
+paxos min wait = 0.01
 mon allow pool size one = true
 mon data avail warn = 0
 mon data avail crit = 0
