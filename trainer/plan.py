@@ -16,15 +16,20 @@ MICRO_TOKENS = 2048
 def steps_of_epoch(lengths: Sequence[int], tokens_per_step: int, seed: int, epoch: int) -> list[list[int]]:
     """Every row once, in random order, in steps of at most `tokens_per_step` tokens (but at least one row).
 
-    Rows of a random pool of some steps are sorted by length before they are cut, then the steps are shuffled again.
+    Rows of a random pool of some steps are sorted by length before they are cut, what does not fill
+    a step waits for the next pool, and the steps are shuffled again.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths)).tolist()
     mean = sum(lengths) / max(1, len(lengths))
     pool = max(1, round(POOL_STEPS * tokens_per_step / mean)) if lengths else 1
     steps: list[list[int]] = []
+    unfilled: list[int] = []
     for start in range(0, len(order), pool):
-        steps += _cut(sorted(order[start : start + pool], key=lambda row: lengths[row]), lengths, tokens_per_step)
+        rows = [*unfilled, *order[start : start + pool]]
+        *full, unfilled = _cut(sorted(rows, key=lambda row: lengths[row]), lengths, tokens_per_step)
+        steps += full
+    steps += [unfilled] if unfilled else []
     return [steps[i] for i in rng.permutation(len(steps)).tolist()]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,21 @@ import pytest
 from registry.adapters import Registry
 from registry.settings import Settings
 from registry.store import open_store
+from tests.trainer.letters import letter_rows
 from trainer.spec import Spec, parse_spec
 
 WriteJsonl = Callable[..., Path]
-LETTERS = {"vowels": "aeiou", "stops": "ptkbdg", "digits": "0123456789"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The tiny Llama's products are too small to share, and identical resumes need a fixed number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -43,16 +53,6 @@ def write_jsonl(tmp_path: Path) -> WriteJsonl:
         return path
 
     return write
-
-
-def letters(kind: str, seed: int) -> str:
-    """A text made of one kind of letter."""
-    rng = random.Random(f"{kind}/{seed}")
-    return "".join(rng.choice(LETTERS[kind]) for _ in range(rng.randint(8, 14)))
-
-
-def letter_rows(kinds: tuple[str, ...], count: int, *, start: int = 0) -> list[dict[str, str]]:
-    return [{"text": letters(kind, start + i), "label": kind[0]} for i in range(count) for kind in kinds]
 
 
 @pytest.fixture
