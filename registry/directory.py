@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,7 @@ from registry.store import check_key, check_prefix, write_atomically
 
 TEMPORARY = ".tmp"
 STALE_S = 86_400.0
+PLACE_ATTEMPTS = 100
 
 
 class DirectoryStore:
@@ -52,9 +53,7 @@ class DirectoryStore:
         with self._errors("write", key), self._temporary() as (name, file):
             file.write(data)
             _sync(file)
-            self._make_parents(target)
-            os.replace(name, target)
-            _sync_directory(target.parent)
+            self._place(target, lambda: os.replace(name, target))
 
     def get(self, key: str) -> bytes:
         with self._errors("read", key):
@@ -92,6 +91,7 @@ class DirectoryStore:
         with self._errors("delete", key), suppress(FileNotFoundError):
             os.unlink(target)
             _sync_directory(target.parent)
+            self._prune(target.parent)
 
     def sweep(self) -> None:
         """Remove what writers that crashed more than a day ago left behind; done once before the first write."""
@@ -111,15 +111,32 @@ class DirectoryStore:
 
     def _link(self, name: str, file: BinaryIO, target: Path) -> bool:
         _sync(file)
-        self._make_parents(target)
         try:
-            os.link(name, target)
+            self._place(target, lambda: os.link(name, target))
         except FileExistsError:
             if target.is_dir():
                 raise
             return False
-        _sync_directory(target.parent)
         return True
+
+    def _place(self, target: Path, put: Callable[[], None]) -> None:
+        """Put a file into its folder, durably. Again, when a delete removed the empty folder at that moment."""
+        for attempt in range(PLACE_ATTEMPTS):
+            try:
+                self._make_parents(target)
+                put()
+                _sync_directory(target.parent)
+                return
+            except FileNotFoundError:
+                if attempt == PLACE_ATTEMPTS - 1:
+                    raise
+
+    def _prune(self, folder: Path) -> None:
+        """Remove folders that hold nothing any more."""
+        with suppress(OSError):
+            while folder != self.root:
+                folder.rmdir()
+                folder = folder.parent
 
     def _make_parents(self, target: Path) -> None:
         """Create missing folders, each durably recorded in the one above it."""
@@ -129,7 +146,8 @@ class DirectoryStore:
             missing.append(folder)
             folder = folder.parent
         for new in reversed(missing):
-            new.mkdir(exist_ok=True)
+            with suppress(FileExistsError):  # a racing writer's folder; a file shows itself in the next step
+                os.mkdir(new)
             _sync_directory(new.parent)
 
     @contextmanager

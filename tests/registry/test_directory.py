@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,17 @@ def test_a_root_that_is_a_file(tmp_path: Path) -> None:
 def test_missing_source_file_names_it(directory_store: DirectoryStore, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"missing\.bin"):
         directory_store.create_file("a", tmp_path / "missing.bin")
+
+
+def test_empty_folders_go_and_come_back_under_load(directory_store: DirectoryStore) -> None:
+    """A delete removes the folder another thread is about to write into; nobody may notice."""
+
+    def churn(number: int) -> None:
+        for _ in range(100):
+            key = f"a/b/c/{number}"
+            assert directory_store.create(key, b"x")
+            directory_store.delete(key)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(churn, range(4)))
+    assert [path.name for path in directory_store.root.iterdir()] == [TEMPORARY]
