@@ -53,11 +53,12 @@ def plan(lengths: Sequence[int], train: Train, seed: int) -> list[list[int]]:
     return steps[: train.steps]
 
 
-def micro_batches(rows: Sequence[int], lengths: Sequence[int], most_tokens: int = MICRO_TOKENS) -> list[list[int]]:
-    """One step's rows, sorted by length, in batches of at most `most_tokens` tokens with padding."""
+def micro_batches(rows: Sequence[int], lengths: Sequence[int], most_tokens: int | None = None) -> list[list[int]]:
+    """One step's rows, sorted by length, in batches of at most `most_tokens` tokens, padding included."""
+    limit = MICRO_TOKENS if most_tokens is None else most_tokens
     batches: list[list[int]] = []
     for row in sorted(rows, key=lambda row: (lengths[row], row)):
-        if not batches or lengths[row] * (len(batches[-1]) + 1) > most_tokens:
+        if not batches or lengths[row] * (len(batches[-1]) + 1) > limit:
             batches.append([])
         batches[-1].append(row)
     return batches

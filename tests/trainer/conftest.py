@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +15,9 @@ from registry.settings import Settings
 from registry.store import open_store
 from tests.trainer.letters import letter_rows
 from trainer.spec import Spec, parse_spec
+
+if TYPE_CHECKING:
+    from trainer.candidate import Outcome
 
 WriteJsonl = Callable[..., Path]
 
@@ -55,18 +59,54 @@ def write_jsonl(tmp_path: Path) -> WriteJsonl:
     return write
 
 
+@dataclass(frozen=True, eq=False)
+class Lab:
+    """Where the tests train: a registry of their own, the shared tiny base and engine."""
+
+    registry: Registry
+    base: Any
+    engine: Any
+    home: Path
+
+    def train(self, spec: Spec, progress: Any = None, **options: Any) -> Outcome:
+        from trainer.run import train
+
+        return train(spec, self.registry, self.base, self.engine, progress, **({"home": self.home} | options))
+
+
 @pytest.fixture
-def letter_spec(write_jsonl: WriteJsonl) -> Spec:
+def lab(registry: Registry, tiny_base: Any, engine: Any, tmp_path: Path) -> Lab:
+    return Lab(registry, tiny_base, engine, tmp_path / "home")
+
+
+@pytest.fixture
+def make_letter_spec(write_jsonl: WriteJsonl) -> Callable[[int], Spec]:
     """Vowels or stops? Answered with v or s."""
-    path = write_jsonl(letter_rows(("vowels", "stops"), 60))
-    return parse_spec(
-        {
-            "job": {"name": "letters", "task": "classify"},
-            "method": {"r": 8, "alpha": 16},
-            "data": {"train": str(path), "split": {"val": 0.1, "test": 0.25}},
-            "train": {"lr": 1e-2, "steps": 30, "tokens_per_step": 512, "early_stop": {"every": 10, "rows": 12}},
-            "gates": {"test/accuracy": {"min": 0.9, "vs": "base", "min_gain": 0.2}},
-            "publish": {"alias": "prod"},
-            "monitor": {"capture": True, "min_examples": 20},
-        }
-    )
+
+    def make(rows_per_kind: int) -> Spec:
+        path = write_jsonl(letter_rows(("vowels", "stops"), rows_per_kind))
+        return parse_spec(
+            {
+                "job": {"name": "letters", "task": "classify"},
+                "method": {"r": 8, "alpha": 16},
+                "data": {"train": str(path), "split": {"val": 0.1, "test": 0.25}},
+                "train": {
+                    "lr": 1e-2,
+                    "epochs": 8,
+                    "steps": 30,
+                    "tokens_per_step": 256,
+                    "early_stop": {"every": 10, "rows": 12},
+                },
+                "gates": {"test/accuracy": {"min": 0.9, "vs": "base", "min_gain": 0.2}},
+                "publish": {"alias": "prod"},
+                "monitor": {"capture": True, "min_examples": 20},
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def letter_spec(make_letter_spec: Callable[[int], Spec]) -> Spec:
+    """Few rows: too few for a reference, which takes longer than the training."""
+    return make_letter_spec(20)

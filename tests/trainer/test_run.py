@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -14,29 +14,30 @@ from registry.errors import LorimerError, NotFound, Refused, Unavailable
 from registry.policy import Policy
 from trainer.dataset import read_splits
 from trainer.evidence import read_evidence
-from trainer.run import read_spec, resume, train
+from trainer.run import read_spec, resume
 from trainer.spec import Gate, Spec
+
+if TYPE_CHECKING:
+    from tests.trainer.conftest import Lab
 
 
 def changed(spec: Spec, section: str, **values: Any) -> Spec:
     return msgspec.structs.replace(spec, **{section: msgspec.structs.replace(getattr(spec, section), **values)})
 
 
-def test_a_spec_becomes_a_published_version(
-    registry: Registry, tiny_base: Any, engine: Any, letter_spec: Spec, tmp_path: Path
-) -> None:
-    home = tmp_path / "home"
+def test_a_spec_becomes_a_published_version(lab: Lab, make_letter_spec: Callable[[int], Spec], tmp_path: Path) -> None:
+    letter_spec = make_letter_spec(40)
     stages: list[str] = []
-    outcome = train(letter_spec, registry, tiny_base, engine, lambda stage, *_: stages.append(stage), home=home)
+    outcome = lab.train(letter_spec, lambda stage, *_: stages.append(stage))
     version = outcome.version
     assert version is not None
-    assert registry.resolve("letters@prod") == version
-    assert registry.policy("letters") == Policy(capture=True, min_examples=20)
+    assert lab.registry.resolve("letters@prod") == version
+    assert lab.registry.policy("letters") == Policy(capture=True, min_examples=20)
     assert list(dict.fromkeys(stages)) == ["reading data", "training", "evaluating", "profiling input", "publishing"]
-    assert not list((home / "runs").iterdir())
+    assert not list((lab.home / "runs").iterdir())
 
     pulled = tmp_path / "pulled"
-    registry.pull("letters", pulled)
+    lab.registry.pull("letters", pulled)
     assert {path.name for path in pulled.iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -52,49 +53,43 @@ def test_a_spec_becomes_a_published_version(
     assert read_spec(pulled / "spec.json").data.labels == {"s": "s", "v": "v"}
 
     assert manifest.dataset is not None
-    Datasets(registry.store).fetch(manifest.dataset.sha256, tmp_path / "rows.jsonl")
+    Datasets(lab.registry.store).fetch(manifest.dataset.sha256, tmp_path / "rows.jsonl")
     splits = read_splits(tmp_path / "rows.jsonl")
     assert {name: len(rows) for name, rows in splits.items()} == manifest.dataset.counts
     assert evidence.data.sha256 == sha256_file(tmp_path / "rows.jsonl")
 
 
-def test_the_files_are_what_peft_loads_and_what_was_measured(
-    registry: Registry, tiny_base: Any, engine: Any, letter_spec: Spec, tmp_path: Path
-) -> None:
+def test_the_files_are_what_peft_loads_and_what_was_measured(lab: Lab, letter_spec: Spec, tmp_path: Path) -> None:
     import torch
     from peft import PeftModel
 
-    version = train(letter_spec, registry, tiny_base, engine, home=tmp_path / "home").version
+    version = lab.train(letter_spec).version
     assert version is not None
-    registry.pull("letters", tmp_path / "pulled")
-    model = PeftModel.from_pretrained(tiny_base.module_tree(), str(tmp_path / "pulled")).eval()
-    prompt = tiny_base.render([{"role": "user", "content": "aeiouaeiou"}])
+    lab.registry.pull("letters", tmp_path / "pulled")
+    model = PeftModel.from_pretrained(lab.base.module_tree(), str(tmp_path / "pulled")).eval()
+    prompt = lab.base.render([{"role": "user", "content": "aeiouaeiou"}])
     with torch.no_grad():
         token = int(model(torch.tensor([prompt])).logits[0, -1].argmax())
-    assert tiny_base.tokenizer.decode([token]) == "v"
+    assert lab.base.tokenizer.decode([token]) == "v"
 
 
-def test_a_failed_gate_publishes_nothing_and_keeps_the_evidence(
-    registry: Registry, tiny_base: Any, engine: Any, letter_spec: Spec, tmp_path: Path
-) -> None:
+def test_a_failed_gate_publishes_nothing_and_keeps_the_evidence(lab: Lab, letter_spec: Spec, tmp_path: Path) -> None:
     spec = changed(letter_spec, "train", steps=1)
-    refused = train(spec, registry, tiny_base, engine, home=tmp_path / "home")
+    refused = lab.train(spec)
     assert refused.version is None
     assert refused.verdict.failures
     assert not read_evidence(refused.directory).passed
     with pytest.raises(NotFound):
-        registry.state("letters")
+        lab.registry.state("letters")
 
     lenient = msgspec.structs.replace(spec, gates={"test/accuracy": Gate(min=0.0)})
-    accepted = train(lenient, registry, tiny_base, engine, home=tmp_path / "home")
+    accepted = lab.train(lenient)
     assert accepted.version is not None
     assert accepted.evidence.training == refused.evidence.training
 
 
-def test_a_stopped_run_goes_on_from_its_directory(
-    registry: Registry, tiny_base: Any, engine: Any, letter_spec: Spec, tmp_path: Path
-) -> None:
-    whole = train(letter_spec, registry, tiny_base, engine, home=tmp_path / "whole")
+def test_a_stopped_run_goes_on_from_its_directory(lab: Lab, letter_spec: Spec, tmp_path: Path) -> None:
+    whole = lab.train(letter_spec, home=tmp_path / "whole")
     steps = 0
 
     def count(stage: str, *_: object) -> None:
@@ -102,10 +97,10 @@ def test_a_stopped_run_goes_on_from_its_directory(
         steps += stage == "training"
 
     with pytest.raises(Unavailable, match="stopped at step 7"):
-        train(letter_spec, registry, tiny_base, engine, count, home=tmp_path / "home", stop=lambda: steps >= 7)
-    (directory,) = (tmp_path / "home" / "runs").iterdir()
+        lab.train(letter_spec, count, stop=lambda: steps >= 7)
+    (directory,) = (lab.home / "runs").iterdir()
     steps = 0
-    outcome = resume(directory, registry, tiny_base, engine, count)
+    outcome = resume(directory, lab.registry, lab.base, lab.engine, count)
     assert steps == whole.evidence.training.steps - 7
     assert outcome.evidence.training == whole.evidence.training
     assert outcome.version is not None
@@ -114,7 +109,7 @@ def test_a_stopped_run_goes_on_from_its_directory(
 
 
 def test_dying_between_the_files_and_the_registry_publishes_once(
-    registry: Registry, tiny_base: Any, engine: Any, letter_spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, letter_spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Registry.publish
 
@@ -124,20 +119,18 @@ def test_dying_between_the_files_and_the_registry_publishes_once(
 
     monkeypatch.setattr(Registry, "publish", publish_and_die)
     with pytest.raises(LorimerError, match="power cut"):
-        train(letter_spec, registry, tiny_base, engine, home=tmp_path / "home")
+        lab.train(letter_spec)
     monkeypatch.undo()
-    train(letter_spec, registry, tiny_base, engine, home=tmp_path / "home")
-    assert len(registry.state("letters").versions) == 1
+    lab.train(letter_spec)
+    assert len(lab.registry.state("letters").versions) == 1
 
 
-def test_a_parent_is_started_from_compared_with_and_named(
-    registry: Registry, tiny_base: Any, engine: Any, letter_spec: Spec, tmp_path: Path
-) -> None:
-    first = train(letter_spec, registry, tiny_base, engine, home=tmp_path / "home").version
+def test_a_parent_is_started_from_compared_with_and_named(lab: Lab, letter_spec: Spec, tmp_path: Path) -> None:
+    first = lab.train(letter_spec).version
     assert first is not None
     spec = changed(changed(letter_spec, "job", parent="letters@prod"), "train", steps=2)
     spec = msgspec.structs.replace(spec, gates={"test/accuracy": Gate(vs="parent", max_drop=0.1)})
-    outcome = train(spec, registry, tiny_base, engine, home=tmp_path / "home")
+    outcome = lab.train(spec)
     assert outcome.version is not None
     assert outcome.version.manifest.parent is not None
     assert outcome.version.manifest.parent.digest == first.digest
@@ -145,9 +138,7 @@ def test_a_parent_is_started_from_compared_with_and_named(
     assert outcome.evidence.training.losses[0] < 0.5
 
 
-def test_instruction_tuning_is_measured_by_likelihood(
-    registry: Registry, tiny_base: Any, engine: Any, write_jsonl: Any, tmp_path: Path
-) -> None:
+def test_instruction_tuning_is_measured_by_likelihood(lab: Lab, write_jsonl: Any) -> None:
     rows = [{"prompt": f"say {word} {i}", "completion": f"{word}!"} for i in range(40) for word in ("yes", "no")]
     spec = msgspec.convert(
         {
@@ -157,30 +148,15 @@ def test_instruction_tuning_is_measured_by_likelihood(
         },
         Spec,
     )
-    outcome = train(spec, registry, tiny_base, engine, home=tmp_path / "home")
+    outcome = lab.train(spec)
     measured = outcome.evidence.measured
     assert outcome.version is not None
     assert measured.base is not None
     assert (measured.candidate["test/nll"].value or 9) < (measured.base["test/nll"].value or 0)
-    assert registry.resolve("echo@staging") == outcome.version
+    assert lab.registry.resolve("echo@staging") == outcome.version
 
 
-def test_another_base_is_refused(
-    registry: Registry, tiny_base: Any, engine: Any, letter_spec: Spec, tmp_path: Path
-) -> None:
+def test_another_base_is_refused(lab: Lab, letter_spec: Spec, tmp_path: Path) -> None:
     spec = changed(letter_spec, "job", base="some-other-model")
     with pytest.raises(Refused, match=r"job.base is some-other-model"):
-        train(spec, registry, tiny_base, engine, home=tmp_path / "home")
-
-
-def test_evidence_is_plain_json(
-    registry: Registry, tiny_base: Any, engine: Any, letter_spec: Spec, tmp_path: Path
-) -> None:
-    outcome = train(letter_spec, registry, tiny_base, engine, home=tmp_path / "home")
-    registry.pull("letters", tmp_path / "pulled")
-    plain = json.loads((tmp_path / "pulled" / "evidence.json").read_text())
-    assert plain["measured"]["candidate"]["test/accuracy"]["n"] == len(read_counts(outcome.evidence.data.counts))
-
-
-def read_counts(counts: dict[str, int]) -> range:
-    return range(counts["test"])
+        lab.train(spec)
