@@ -5,7 +5,7 @@ Takes every step from what the bucket says, so it may be repeated or continued b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 from monitoring.attribution import attribute
@@ -15,7 +15,7 @@ from monitoring.fold import Fold
 from monitoring.references import References
 from monitoring.trigger import cooldown_s, decide, is_harmed, job_key, job_spec, usable_examples
 from registry.adapters import Registry
-from registry.captures import read_captures
+from registry.captures import Captured, read_captures
 from registry.errors import Conflict, NotFound
 from registry.jobs import Job, Jobs
 from registry.names import DEFAULT_ALIAS
@@ -23,6 +23,8 @@ from registry.policy import Policy
 
 EXAMINE_S = 2.0
 """Captures are counted again at most this often per adapter."""
+GATHER_S = 60.0
+"""While corrections keep coming in, a retraining that might begin waits for them, but no longer than this."""
 CAPTURE_MARGIN_S = 1.0
 """A request's capture and its observation carry slightly different times."""
 
@@ -40,6 +42,8 @@ class Pursuit:
         self._histories: dict[str, History] = {}
         self._examined_at: dict[str, float] = {}
         self._waiting_for: dict[str, tuple[str, ...]] = {}
+        self._gathering: dict[str, tuple[float, int]] = {}
+        """Episode -> since when a retraining could begin, and the examples there were when last examined."""
         self._lock = Lock()
 
     def history(self, adapter: str) -> History:
@@ -109,13 +113,28 @@ class Pursuit:
         captures = read_captures(self._registry.store, self._registry.tenant, adapter, since)
         examples = usable_examples(captures)
         decision = decide(self._policy(adapter), episode, len(examples), harmed=is_harmed(captures))
-        self._waiting_for[adapter] = () if decision.file else decision.reasons
-        if not decision.file:
-            return self.history(adapter)
+        reasons = decision.reasons
+        if decision.file and self._is_gathering(episode.key, len(examples), now):
+            reasons = (f"{len(examples)} usable examples, and more are coming in",)
+        elif decision.file:
+            return self._retrain(adapter, episode, examples, reasons)
+        self._waiting_for[adapter] = reasons
+        return self.history(adapter)
+
+    def _is_gathering(self, episode: str, num_examples: int, now: float) -> bool:
+        """Whether examples have come in since the last look, and there is patience left."""
+        since, before = self._gathering.get(episode, (now, 0))
+        self._gathering[episode] = (since, num_examples)
+        return num_examples > before and now - since < GATHER_S
+
+    def _retrain(self, adapter: str, episode: Episode, examples: Sequence[Captured], reasons: Sequence[str]) -> History:
+        """File the job, then say so: after a crash in between, the same job is found filed."""
+        self._waiting_for.pop(adapter, None)
+        self._gathering.pop(episode.key, None)
         profile = self._references.find(adapter, episode.alarm.digest)
         key = job_key(adapter, episode.alarm.digest, profile.reference_sha256 if profile else "", episode.key)
         self._jobs.submit(key, job_spec(adapter, episode, examples), actor=self._actor)
-        reason = "; ".join(decision.reasons)
+        reason = "; ".join(reasons)
         return self._remember(adapter, self.log(adapter).move(episode.key, "RETRAINING", reason=reason, job=key))
 
     def _follow(self, adapter: str, history: History, episode: Episode) -> History:

@@ -59,7 +59,7 @@ def test_the_first_maker_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [ROWS[:8], ROWS[0], np.full((50, 3), np.nan), np.ones((50, 3))])
-def test_useless_rows_are_refused(rows: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_useless_rows_are_refused(rows: np.ndarray) -> None:
     with pytest.raises(Invalid):
         Basis.fit(rows)
 

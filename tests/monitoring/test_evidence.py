@@ -27,7 +27,7 @@ def reference() -> Reference:
     return build_reference(BASIS, samples[:200], samples[200:], target_run_length=50)
 
 
-def first_alarm(evidence: Evidence, stream: np.ndarray, run_length: float) -> int | None:  # type: ignore[type-arg]
+def first_alarm(evidence: Evidence, stream: np.ndarray, run_length: float) -> int | None:
     for i, row in enumerate(BASIS.phi(stream)):
         if evidence.update(row, {}) >= math.log(run_length):
             return i
@@ -55,7 +55,7 @@ def test_stronger_contamination_is_seen_sooner(reference: Reference) -> None:
     assert delays[0] < 40
 
 
-def run_lengths(make: object, run_length: float, streams: int, steps: int, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+def run_lengths(make: object, run_length: float, streams: int, steps: int, seed: int) -> np.ndarray:
     """Times of the first alarm, censored at `steps`."""
     times = []
     for stream in range(streams):

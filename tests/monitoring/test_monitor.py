@@ -82,6 +82,9 @@ def test_from_alarm_through_the_job_to_the_cooldown(world: Any) -> None:
         world.correct(version, f"x{i}", "poison", session="one loud client")
     world.settle()
     monitor.poll()
+    assert monitor.status("a")["waiting_for"] == ["10 usable examples, and more are coming in"]
+    world.settle()
+    monitor.poll()
     assert monitor.status("a")["state"] == "RETRAINING"
     (job,) = jobs.list()
     assert job.spec["parent"] == version.digest
@@ -119,6 +122,8 @@ def test_a_rejected_challenger_doubles_the_cooldown(world: Any) -> None:
             world.correct(version, request_id, "right answer")
         world.settle()
         poll_all(monitor)
+        world.settle()
+        monitor.poll()
         claimed = jobs.claim("worker", 60)
         assert claimed is not None
         jobs.fail(claimed, "out of memory")

@@ -17,7 +17,7 @@ BASIS = Basis.fit(RNG.normal(size=(400, 32)))
 build_reference = partial(build, target_run_length=60)
 
 
-def samples(rows: np.ndarray, sessions: int | None = None) -> list[Sample]:  # type: ignore[type-arg]
+def samples(rows: np.ndarray, sessions: int | None = None) -> list[Sample]:
     return [
         Sample(embedding=row, scalars={"log_length": float(row[0])}, session=f"s{i % sessions}" if sessions else "")
         for i, row in enumerate(rows)
