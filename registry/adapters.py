@@ -27,6 +27,7 @@ from registry.settings import Settings
 from registry.store import Progress, ReadOnly, Store, open_store
 from registry.versions import (
     AdapterState,
+    AdapterSummary,
     Delete,
     MoveAlias,
     Op,
@@ -35,21 +36,12 @@ from registry.versions import (
     adapter_prefix,
     annotate,
     fold,
+    summarise,
 )
 
 __all__ = ["AdapterState", "AdapterSummary", "Registry", "Version", "open_registry"]
 
 UNSET = msgspec.UNSET
-
-
-class AdapterSummary(msgspec.Struct, frozen=True, kw_only=True):
-    adapter: str
-    num_versions: int
-    latest: int
-    aliases: dict[str, int]
-    """Alias -> version number."""
-    base: str
-    updated_at: float
 
 
 class Registry:
@@ -163,7 +155,7 @@ class Registry:
     def list(self) -> Sequence[AdapterSummary]:
         names = self.store.folders(f"t/{self.tenant}/a/")
         states = (self.adapter_log(name).fold() for name in names)
-        return [_summary(state) for state in states if state.updated_at]
+        return [summarise(state) for state in states if state.updated_at]
 
     def alias(
         self,
@@ -294,15 +286,3 @@ def _policy_values(policy: Policy | Mapping[str, Any]) -> dict[str, Any]:
     checked = policy if isinstance(policy, Policy) else read_policy(policy)
     values: dict[str, Any] = msgspec.to_builtins(checked)
     return values
-
-
-def _summary(state: AdapterState) -> AdapterSummary:
-    newest = state.versions[-1] if state.versions else None
-    return AdapterSummary(
-        adapter=state.adapter,
-        num_versions=len(state.versions),
-        latest=newest.number if newest else 0,
-        aliases={alias: state.select(Alias(alias)).number for alias in sorted(state.aliases)},
-        base=newest.manifest.base.id if newest else "",
-        updated_at=state.updated_at,
-    )
