@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from serving.adapter import Delta, LoadedAdapter
 from serving.base import Site
 

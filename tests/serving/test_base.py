@@ -64,20 +64,20 @@ def test_identity_is_stable_and_follows_the_bytes(
     other = Path(shutil.copytree(tiny_base_dir, tmp_path / "other"))
     template = other / "chat_template.jinja"
     template.write_text(template.read_text() + " ")
-    identity = load_base(Settings(base=str(other), dtype="float32")).profile.identity
+    identity = load_base(Settings(base=str(other), dtype="float32", threads=1)).profile.identity
     assert identity.template_sha256 != tiny_base.profile.identity.template_sha256
     assert identity.weights_sha256 == tiny_base.profile.identity.weights_sha256
     assert identity.tokenizer_sha256 == tiny_base.profile.identity.tokenizer_sha256
 
 
 def test_identity_does_not_depend_on_the_working_dtype(tiny_base: Base, tiny_base_dir: Path) -> None:
-    half = load_base(Settings(base=str(tiny_base_dir), dtype="bfloat16"))
+    half = load_base(Settings(base=str(tiny_base_dir), dtype="bfloat16", threads=1))
     assert half.dtype == torch.bfloat16
     assert half.profile == tiny_base.profile
 
 
 def test_a_changed_weight_is_noticed(tiny_base_dir: Path) -> None:
-    base = load_base(Settings(base=str(tiny_base_dir), dtype="float32"))
+    base = load_base(Settings(base=str(tiny_base_dir), dtype="float32", threads=1))
     base.check_integrity()
     with torch.no_grad():
         base.sites[0].weight[0, 0] += 1

@@ -1,0 +1,1 @@
+"""Measurements of Lorimer beside its peers, on one machine in one run."""
