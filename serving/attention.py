@@ -37,21 +37,23 @@ def attend(
     queries = query[0].transpose(0, 1)
     out = queries.new_empty(queries.shape)
     for run in plan.runs:
-        _decode(run, queries, cache.neighbours(layer, run.first, run.count, run.length), scaling, out)
+        _decode(run, queries, cache.neighbours(layer, run.first, run.count, run.first.capacity), scaling, out)
     for span in plan.spans:
         _prefill(span, queries, cache.neighbours(layer, span.region, 1, span.length), scaling, out)
     return out[None], None
 
 
 def _decode(run: Run, queries: Tensor, cached: Cached, scaling: float, out: Tensor) -> None:
-    """One query per row. queries: (tokens, heads, D); cached keys and values: (count * kv_heads, length, D)."""
+    """One query per row. queries: (tokens, heads, D); cached keys and values: (count * kv_heads, capacity, D)."""
     keys, values = cached
     _, heads, width = queries.shape
-    kv_heads = keys.shape[0] // run.count
-    rows = queries.index_select(0, run.rows).view(run.count * kv_heads, heads // kv_heads, width)
-    bias = run.bias.expand(run.count, kv_heads, run.length).reshape(run.count * kv_heads, 1, run.length)
-    mixed = _mix(rows, keys, values, bias, scaling)
-    out.index_copy_(0, run.rows, mixed.view(run.count, heads, width))
+    rows = queries if run.rows is None else queries.index_select(0, run.rows)
+    group = run.count * heads // keys.shape[0]
+    mixed = _mix(rows.reshape(-1, group, width), keys, values, run.bias, scaling).view(run.count, heads, width)
+    if run.rows is None:
+        out.copy_(mixed)
+    else:
+        out.index_copy_(0, run.rows, mixed)
 
 
 def _prefill(span: Span, queries: Tensor, cached: Cached, scaling: float, out: Tensor) -> None:
@@ -70,8 +72,7 @@ def _prefill(span: Span, queries: Tensor, cached: Cached, scaling: float, out: T
 def _mix(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float) -> Tensor:
     """queries: (n, rows, D) against keys, values: (n, length, D); bias broadcasts to (n, rows, length)."""
     scores = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=scaling)
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-    return torch.bmm(weights, values)
+    return torch.bmm(torch.softmax(scores, dim=-1), values)
 
 
 AttentionInterface.register(NAME, attend)

@@ -68,14 +68,14 @@ class SiteProduct:
             if rank == 0:
                 continue
             added = torch.bmm(bottleneck[..., offset : offset + rank], b[:num_slots]).view(-1, b.shape[-1])
-            y[: plan.num_seated, columns] += added if plan.seated is None else added.index_select(0, plan.seated)
+            y[: plan.num_seated, columns].add_(added if plan.seated is None else added.index_select(0, plan.seated))
 
     def _add_segment(self, delta: Delta, x: Tensor, y: Tensor) -> None:
         """One adapter's stretch of prompt tokens: one product for A, one per sibling for B. Mutates y."""
         bottleneck = torch.mm(x, delta.a)
         for part in delta.parts:
             columns = self._columns[part.sibling]
-            y[:, columns] += torch.mm(bottleneck[:, part.start : part.stop], part.b)
+            y[:, columns].add_(torch.mm(bottleneck[:, part.start : part.stop], part.b))
 
 
 class SiblingLinear(nn.Module):

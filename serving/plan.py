@@ -22,16 +22,17 @@ from serving.scheduler import Chunk
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Decoding rows whose regions are adjacent and equal, so that attention reads them as one tensor."""
+    """Decoding rows whose regions are adjacent and equal, so that attention reads them as one dense tensor.
+
+    Whole regions are read, to the end of their capacity: a shorter view would not be dense, and `bmm` would copy it.
+    """
 
     first: Region
     count: int
-    length: int
-    """Positions read: the longest row's."""
-    rows: Tensor
-    """(count,) places of these rows among the step's tokens, in order of region."""
+    rows: Tensor | None
+    """(count,) places of these rows among the step's tokens, in order of region; None: they are all its tokens."""
     bias: Tensor
-    """(count, 1, length): 0 where a row has a token, -inf beyond its end."""
+    """(count * kv_heads, 1, capacity): 0 where a row has a token, -inf beyond its end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,7 @@ def build(
         token_ids=torch.tensor([tokens], device=device),
         positions=positions[None].to(device),
         write_index=_write_index(chunks, positions, kv_heads).to(device),
-        runs=tuple(_runs(chunks[:num_decodes], dtype, device)),
+        runs=tuple(_runs(chunks[:num_decodes], len(tokens), kv_heads, dtype, device)),
         spans=tuple(_spans(chunks[num_decodes:], starts[num_decodes:], dtype, device)),
         segments=tuple(_segments(arranged[num_decodes:], starts[num_decodes:])),
         seats=None if seats is None else seats.to(device),
@@ -128,7 +129,9 @@ def _write_index(chunks: Sequence[Chunk], positions: Tensor, kv_heads: int) -> T
     return (starts * kv_heads + heads * capacities + positions).reshape(-1)
 
 
-def _runs(chunks: Sequence[Chunk], dtype: torch.dtype, device: torch.device) -> list[Run]:
+def _runs(
+    chunks: Sequence[Chunk], num_tokens: int, kv_heads: int, dtype: torch.dtype, device: torch.device
+) -> list[Run]:
     placed = sorted((_region(chunk), place, chunk.stop) for place, chunk in enumerate(chunks))
     runs: list[list[tuple[Region, int, int]]] = []
     for item in placed:
@@ -138,16 +141,18 @@ def _runs(chunks: Sequence[Chunk], dtype: torch.dtype, device: torch.device) -> 
             runs[-1].append(item)
         else:
             runs.append([item])
-    return [_run(run, dtype, device) for run in runs]
+    built = []
+    for run in runs:
+        places = [place for _, place, _ in run]
+        rows = None if places == list(range(num_tokens)) else torch.tensor(places, device=device)
+        built.append(Run(run[0][0], len(run), rows, _beyond(run, kv_heads, dtype).to(device)))
+    return built
 
 
-def _run(items: Sequence[tuple[Region, int, int]], dtype: torch.dtype, device: torch.device) -> Run:
-    lengths = torch.tensor([stop for _, _, stop in items])
-    longest = int(lengths.max())
-    beyond = torch.arange(longest)[None, :] >= lengths[:, None]
-    bias = torch.zeros(beyond.shape, dtype=dtype).masked_fill_(beyond, float("-inf"))
-    rows = torch.tensor([place for _, place, _ in items])
-    return Run(items[0][0], len(items), longest, rows.to(device), bias[:, None].to(device))
+def _beyond(run: Sequence[tuple[Region, int, int]], kv_heads: int, dtype: torch.dtype) -> Tensor:
+    lengths = torch.tensor([stop for _, _, stop in run]).repeat_interleave(kv_heads)
+    beyond = torch.arange(run[0][0].capacity)[None, :] >= lengths[:, None]
+    return torch.zeros(beyond.shape, dtype=dtype).masked_fill_(beyond, float("-inf"))[:, None]
 
 
 def _spans(chunks: Sequence[Chunk], starts: Sequence[int], dtype: torch.dtype, device: torch.device) -> list[Span]:

@@ -87,7 +87,7 @@ def test_a_changed_weight_is_noticed(tiny_base_dir: Path) -> None:
 
 def test_wrong_bases_say_what_is_wrong(tmp_path: Path, tiny_base_dir: Path) -> None:
     def load(base: Any) -> None:
-        load_base(Settings(base=str(base), cache_dir=str(tmp_path / "cache")))
+        load_base(Settings(base=str(base), cache_dir=str(tmp_path / "cache"), threads=1))
 
     for missing in ("nothing-like-this", tmp_path / "none.gguf", "./no/such/dir"):
         with pytest.raises(NotFound):
