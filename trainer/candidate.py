@@ -208,11 +208,8 @@ class Candidate:
     def _describe(self, files: Path, lane: Lane, measured: Measurements, verdict: Verdict) -> None:
         """Put spec, evidence and the profile of normal input beside the adapter."""
         place, splits = self._place, self._splits
-        place.report("profiling input", 0, 1, "")
-        everything = [*splits.train, *splits.val, *splits.test]
-        reference = profile_input(place.registry.store, place.base, everything, seed=self.spec.job.seed)
-        if reference is not None:
-            (files / REFERENCE_FILE).write_bytes(reference.to_bytes())
+        if verdict.passed:
+            self._profile(files)
         shutil.copyfile(self.directory / SPEC_FILE, files / SPEC_FILE)
         write_evidence(
             Evidence(
@@ -230,7 +227,16 @@ class Candidate:
             ),
             files,
         )
-        place.report("profiling input", 1, 1, "")
+
+    def _profile(self, files: Path) -> None:
+        """The reference that live traffic will be compared with, where there are rows enough for one."""
+        place, splits = self._place, self._splits
+        place.report("profiling input", 0, 1, "")
+        rows = [*splits.train, *splits.val, *splits.test]
+        reference = profile_input(place.registry.store, place.base, rows, seed=self.spec.job.seed)
+        if reference is not None:
+            (files / REFERENCE_FILE).write_bytes(reference.to_bytes())
+        place.report("profiling input", 1, 1, "" if reference else "too few sessions to watch for drift")
 
 
 def find_champion(spec: Spec, place: Workplace) -> Champion | None:

@@ -13,7 +13,7 @@ import torch
 
 from monitoring.basis import MIN_ROWS, Basis, get_or_create
 from monitoring.observation import prompt_scalars
-from monitoring.reference import CALIBRATION_SHARE, MIN_SESSIONS, Reference, Sample, build_reference
+from monitoring.reference import MIN_SESSIONS, Reference, Sample, build_reference
 from registry.store import Store
 from serving.base import Base
 from trainer.dataset import Example
@@ -26,7 +26,7 @@ def profile_input(store: Store, base: Base, examples: Sequence[Example], *, seed
     """What the monitor compares live traffic with; None where there are too few distinct sessions for a profile."""
     samples = input_samples(base, examples, seed=seed)
     sessions = len({sample.session or i for i, sample in enumerate(samples)})
-    if len(samples) < MIN_ROWS or sessions * (1 - CALIBRATION_SHARE) < MIN_SESSIONS + 1:
+    if len(samples) < MIN_ROWS or sessions < MIN_SESSIONS:
         return None
     weights = base.profile.identity.weights_sha256
     basis = get_or_create(store, weights, lambda: Basis.fit([sample.embedding for sample in samples], seed=seed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from registry.adapters import Registry
+from registry.adapters import Registry, Version
 from registry.settings import Settings
 from registry.store import open_store
 from tests.trainer.letters import letter_rows
@@ -79,34 +80,43 @@ def lab(registry: Registry, tiny_base: Any, engine: Any, tmp_path: Path) -> Lab:
     return Lab(registry, tiny_base, engine, tmp_path / "home")
 
 
-@pytest.fixture
-def make_letter_spec(write_jsonl: WriteJsonl) -> Callable[[int], Spec]:
+def letter_spec_of(path: Path, **train: Any) -> Spec:
     """Vowels or stops? Answered with v or s."""
-
-    def make(rows_per_kind: int) -> Spec:
-        path = write_jsonl(letter_rows(("vowels", "stops"), rows_per_kind))
-        return parse_spec(
-            {
-                "job": {"name": "letters", "task": "classify"},
-                "method": {"r": 8, "alpha": 16},
-                "data": {"train": str(path), "split": {"val": 0.1, "test": 0.25}},
-                "train": {
-                    "lr": 1e-2,
-                    "epochs": 8,
-                    "steps": 30,
-                    "tokens_per_step": 256,
-                    "early_stop": {"every": 10, "rows": 12},
-                },
-                "gates": {"test/accuracy": {"min": 0.9, "vs": "base", "min_gain": 0.2}},
-                "publish": {"alias": "prod"},
-                "monitor": {"capture": True, "min_examples": 20},
-            }
-        )
-
-    return make
+    return parse_spec(
+        {
+            "job": {"name": "letters", "task": "classify"},
+            "method": {"r": 8, "alpha": 16},
+            "data": {"train": str(path), "split": {"val": 0.1, "test": 0.25}},
+            "train": {"lr": 1e-2, "epochs": 8, "steps": 30, "tokens_per_step": 256, "early_stop": {"every": 10}}
+            | train,
+            "gates": {"test/accuracy": {"min": 0.9, "vs": "base", "min_gain": 0.2}},
+            "publish": {"alias": "prod"},
+            "monitor": {"capture": True, "min_examples": 20},
+        }
+    )
 
 
 @pytest.fixture
-def letter_spec(make_letter_spec: Callable[[int], Spec]) -> Spec:
-    """Few rows: too few for a reference, which takes longer than the training."""
-    return make_letter_spec(20)
+def letter_spec(write_jsonl: WriteJsonl) -> Spec:
+    """Too few sessions for a reference, which takes longer than the training."""
+    return letter_spec_of(write_jsonl(letter_rows(("vowels", "stops"), 30)))
+
+
+@pytest.fixture(scope="session")
+def champion_store(tiny_base: Any, engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which letters@prod is published, made with many small steps, a checkpoint after each."""
+    root = tmp_path_factory.mktemp("champion")
+    rows = root / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in letter_rows(("vowels", "stops"), 30)))
+    registry = Registry(open_store(f"file://{root / 'store'}"), actor="tests")
+    registry.init()
+    spec = letter_spec_of(rows, tokens_per_step=96, steps=60, checkpoint_every=1)
+    assert Lab(registry, tiny_base, engine, root / "home").train(spec).version is not None
+    return root / "store"
+
+
+@pytest.fixture
+def champion(champion_store: Path, lab: Lab, tmp_path: Path) -> Version:
+    """letters@prod in the test's own registry."""
+    shutil.copytree(champion_store, tmp_path / "store", dirs_exist_ok=True)
+    return lab.registry.resolve("letters@prod")

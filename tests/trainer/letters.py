@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
-LETTERS = {"vowels": "aeiou", "stops": "ptkbdg", "digits": "0123456789"}
+LETTERS = {"vowels": "ae", "stops": "pt", "digits": "01"}
 
 
 def letters(kind: str, seed: int) -> str:
@@ -13,5 +14,10 @@ def letters(kind: str, seed: int) -> str:
     return "".join(rng.choice(LETTERS[kind]) for _ in range(rng.randint(8, 14)))
 
 
-def letter_rows(kinds: tuple[str, ...], count: int, *, start: int = 0) -> list[dict[str, str]]:
-    return [{"text": letters(kind, start + i), "label": kind[0]} for i in range(count) for kind in kinds]
+def letter_rows(kinds: tuple[str, ...], count: int, *, start: int = 0) -> list[dict[str, Any]]:
+    """One text of each kind makes a group, so that there are `count` sessions."""
+    return [
+        {"text": letters(kind, start + i), "label": kind[0], "meta": {"group": f"group {start + i}"}}
+        for i in range(count)
+        for kind in kinds
+    ]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from registry.canonical import sha256_file
 from registry.datasets import Datasets
 from registry.errors import LorimerError, NotFound, Refused, Unavailable
 from registry.policy import Policy
+from tests.trainer.conftest import letter_spec_of
+from tests.trainer.letters import letter_rows
 from trainer.dataset import read_splits
 from trainer.evidence import read_evidence
 from trainer.run import read_spec, resume
@@ -25,8 +26,8 @@ def changed(spec: Spec, section: str, **values: Any) -> Spec:
     return msgspec.structs.replace(spec, **{section: msgspec.structs.replace(getattr(spec, section), **values)})
 
 
-def test_a_spec_becomes_a_published_version(lab: Lab, make_letter_spec: Callable[[int], Spec], tmp_path: Path) -> None:
-    letter_spec = make_letter_spec(40)
+def test_a_spec_becomes_a_published_version(lab: Lab, write_jsonl: Any, tmp_path: Path) -> None:
+    letter_spec = letter_spec_of(write_jsonl(letter_rows(("vowels", "stops"), 40)))
     stages: list[str] = []
     outcome = lab.train(letter_spec, lambda stage, *_: stages.append(stage))
     version = outcome.version
