@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from typing import Any
 
 import click
-import structlog
 from rich.live import Live
 from rich.table import Table
 
@@ -29,7 +27,6 @@ def monitor(terminal: Terminal, once: bool, approve: str | None) -> None:
     Any number of monitors may run; one works and the others stand by. With --json and without --once, prints one
     line of JSON per poll that changed something.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     registry = open_registry(terminal.settings)
     watcher = Monitor(registry, terminal.settings, registry.clock)
     if approve:

@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -78,6 +79,7 @@ def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         as_json = bool(kwargs.pop("as_json"))
         flags = {name.replace("-", "_"): kwargs.pop(name.replace("-", "_")) for name, _ in SETTING_OPTIONS}
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         try:
             flags |= {key: kwargs[key] for key in ("host", "port") if key in kwargs}
             return function(Terminal(load_settings(flags), as_json), *args, **kwargs)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, timeout
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from registry.errors import LorimerError
@@ -16,6 +17,9 @@ from serving.gateway.trace import KEY, Trace, begin
 
 QUIET = frozenset({"/health", "/ready", "/metrics"})
 """Paths that machines poll; they are logged only when they fail."""
+
+SWALLOW_BYTES = 64 << 20
+SWALLOW_S = 5.0
 
 
 class Entrance:
@@ -34,6 +38,13 @@ class Entrance:
         trace = begin(None if given is None else given.decode("latin-1"))
         scope.setdefault("state", {})[KEY] = trace
         status = 0
+        body_over = False
+
+        async def receive_counted() -> ReceiveMessage:
+            nonlocal body_over
+            message = await receive()
+            body_over = body_over or message["type"] != "http.request" or not message["more_body"]
+            return message
 
         async def send_named(message: Message) -> None:
             nonlocal status
@@ -44,7 +55,9 @@ class Entrance:
 
         self.in_flight += 1
         try:
-            await self._app(scope, receive, send_named)
+            await self._app(scope, receive_counted, send_named)
+            if status >= HTTPStatus.BAD_REQUEST and not body_over:
+                await _swallow(receive)
         except BaseException as error:
             trace.failure = trace.failure or error
             raise
@@ -71,3 +84,15 @@ class Entrance:
             **timings,
             **failure,
         )
+
+
+async def _swallow(receive: Receive) -> None:
+    """Read on after an early refusal: a client that is still sending would else see a reset, not the answer."""
+    num_bytes = 0
+    with suppress(TimeoutError):
+        async with timeout(SWALLOW_S):
+            while num_bytes < SWALLOW_BYTES:
+                message = await receive()
+                if message["type"] != "http.request" or not message["more_body"]:
+                    return
+                num_bytes += len(message["body"])

@@ -59,9 +59,9 @@ def tell_drift(narrator: Narrator, together: Together, players: dict[str, Player
     reports = health_reports()
     answers = _drifted_traffic(narrator, ops, players, traffic, reports[:DRIFTED])
     _tell_alarm(narrator, ops, players)
-    job = _tell_retraining(narrator, ops)
+    _tell_retraining(narrator, ops)
     challenger = together.registry.resolve(TOPIC)
-    _tell_verdict(narrator, champion, challenger, job)
+    _tell_verdict(narrator, champion, challenger)
     asked = answers[0].question
     after = traffic.ask([Question(asked.model, asked.messages, "after", asked.max_tokens)])[0]
     narrator.show(
@@ -144,7 +144,7 @@ def _tell_alarm(narrator: Narrator, ops: Ops, players: dict[str, Player]) -> Non
     narrator.claim(len(quiet) == len(players) - 1, f"no alarm on {' and '.join(quiet)}, whose traffic did not drift")
 
 
-def _tell_retraining(narrator: Narrator, ops: Ops) -> dict[str, Any]:
+def _tell_retraining(narrator: Narrator, ops: Ops) -> None:
     _until("a retraining job", JOB_S, lambda: ops.jobs() or None)
     with narrator.progress() as bar:
         task = bar.add_task("retraining", total=None)
@@ -162,11 +162,12 @@ def _tell_retraining(narrator: Narrator, ops: Ops) -> dict[str, Any]:
 
         job = _until("the retraining", RETRAIN_S, finished)
     narrator.claim(len(ops.jobs()) == 1, "exactly one job was filed")
-    narrator.claim(job["state"] == "succeeded", f"the worker finished it: {job['error'] or job['result']}")
-    return job
+    narrator.claim(
+        job["state"] == "succeeded", f"the worker finished it: {job['error'] or '; '.join(job['result']['reasons'])}"
+    )
 
 
-def _tell_verdict(narrator: Narrator, champion: Version, challenger: Version, job: dict[str, Any]) -> None:
+def _tell_verdict(narrator: Narrator, champion: Version, challenger: Version) -> None:
     narrator.claim(
         challenger.digest != champion.digest and challenger.manifest.parent is not None,
         f"the challenger v{challenger.number} is promoted over v{champion.number}, and names it as its parent",
