@@ -39,6 +39,11 @@ class Answer(Row):
     def num_generated(self) -> int:
         return len(self.tokens) - self.num_prompt
 
+    def begin(self) -> None:
+        """The row has a seat: its waiting is over. Preemption does not make it wait anew."""
+        if self.started_at is None:
+            self.started_at = self.clock()
+
     def logits_from(self, chunk: Chunk) -> int:
         """The first position of the chunk whose logits are needed: to sample from, or to score the prompt with."""
         first = chunk.stop - 1 if chunk.samples else chunk.stop
@@ -51,7 +56,6 @@ class Answer(Row):
         if chunk.start >= self.num_prompt:
             return
         if chunk.start == 0:  # the first time, or once more after preemption
-            self.started_at = self.started_at or self.clock()
             self._hidden_sum, self._prompt_logprobs = None, []
         if self.request.want_features:
             self._add_features(chunk, hidden, embeddings)
@@ -117,6 +121,6 @@ class Answer(Row):
 
     def _timings(self) -> Timings:
         now = self.clock()
-        started = self.started_at or now
-        first = self.first_token_at or now
+        started = now if self.started_at is None else self.started_at
+        first = now if self.first_token_at is None else self.first_token_at
         return Timings(started - self.arrived_at, max(first - started, 0.0), now - max(first, started))

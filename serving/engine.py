@@ -12,12 +12,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, Unavailable
 from registry.settings import Settings
+from serving.admission import admissible
 from serving.answer import Answer
 from serving.base import Base
 from serving.collect import Collector
@@ -26,27 +27,10 @@ from serving.forward import Forward, Output
 from serving.regions import Regions
 from serving.request import Completion, OnEvent, Reason, Request
 from serving.sampler import choose
-from serving.scheduler import Chunk, Scheduler, Step
+from serving.scheduler import Chunk, Scheduler
+from serving.stats import EngineStats
 
 logger = logging.getLogger("lorimer.engine")
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Counters since the start, except what is running, waiting and in use now."""
-
-    running: int = 0
-    waiting: int = 0
-    kv_used: int = 0
-    kv_total: int = 0
-    steps: int = 0
-    busy_s: float = 0.0
-    prompt_tokens: int = 0
-    tokens_generated: int = 0
-    preemptions: int = 0
-    failed_rows: int = 0
-    last_distinct_adapters: int = 0
-    peak_distinct_adapters: int = 0
 
 
 class Engine:
@@ -105,7 +89,9 @@ class Engine:
         with self._wake:
             self._closing = True
             self._wake.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is None:
+            self._abort_all()
+        elif self._thread is not threading.current_thread():
             self._thread.join()
 
     @property
@@ -115,7 +101,7 @@ class Engine:
 
     def submit(self, request: Request, on_event: OnEvent) -> None:
         """Queue a request. `on_event` is called on the engine's thread and must not block."""
-        self._validate(request)
+        admissible(request, self.base.profile.vocab_size, self.max_context)
         answer = self._answer(request, on_event)
         with self._wake:
             if self._closing:
@@ -160,23 +146,6 @@ class Engine:
         """Our own invariants. For tests and idle moments: call it only while no step is running."""
         self._scheduler.check_integrity()
 
-    def _validate(self, request: Request) -> None:
-        vocabulary = self.base.profile.vocab_size
-        if not request.prompt:
-            raise Invalid("the prompt is empty", param="prompt")
-        if any(not 0 <= token < vocabulary for token in request.prompt):
-            raise Invalid(f"the prompt holds a token id outside 0..{vocabulary - 1}", param="prompt")
-        if any(not 0 <= token < vocabulary for token in request.sampling.stop_token_ids):
-            raise Invalid(f"stop_token_ids must lie in 0..{vocabulary - 1}", param="stop_token_ids")
-        asked = len(request.prompt) + request.sampling.max_tokens
-        if asked > self.max_context:
-            raise Invalid(
-                f"prompt ({len(request.prompt)}) and answer ({request.sampling.max_tokens}) need {asked} tokens; "
-                f"the context holds {self.max_context}",
-                param="max_tokens" if len(request.prompt) < self.max_context else "prompt",
-                code="context_length_exceeded",
-            )
-
     def _answer(self, request: Request, on_event: OnEvent) -> Answer:
         sampling = request.sampling
         own = frozenset() if sampling.ignore_eos else self.base.eos_token_ids
@@ -203,6 +172,9 @@ class Engine:
                     logger.exception("a step failed outside its rows")
                     for answer in [row for row in self._scheduler.running if isinstance(row, Answer)]:
                         self._fail(answer, error)
+        self._abort_all()
+
+    def _abort_all(self) -> None:
         for answer in list(self._open.values()):
             self._finish(answer, "abort")
 
@@ -233,9 +205,11 @@ class Engine:
         step = self._scheduler.schedule()
         if not step.chunks:
             return
+        for chunk in step.chunks:
+            _answer_of(chunk).begin()
         self._forward.move(step.moves)
         outputs = self._compute(step.chunks)
-        self._count(step, self._clock() - started)
+        self._count(step.chunks, self._clock() - started)
         for output in outputs:
             self._advance(output)
 
@@ -304,22 +278,12 @@ class Engine:
         except Exception:
             logger.exception("the listener of request %s failed", answer.request.id)
 
-    def _count(self, step: Step, seconds: float) -> None:
-        answers = [_answer_of(chunk) for chunk in step.chunks]
-        distinct = len({answer.request.adapter for answer in answers if answer.request.adapter})
-        sampled = sum(chunk.samples for chunk in step.chunks)
-        prompt = sum(chunk.num_tokens for chunk in step.chunks if chunk.start < _answer_of(chunk).num_prompt)
+    def _count(self, chunks: Sequence[Chunk], seconds: float) -> None:
+        adapters = {_answer_of(chunk).request.adapter for chunk in chunks} - {None}
+        prompt = sum(chunk.num_tokens for chunk in chunks if chunk.start < _answer_of(chunk).num_prompt)
+        sampled = sum(chunk.samples for chunk in chunks)
         with self._wake:
-            stats = self._stats
-            self._stats = replace(
-                stats,
-                steps=stats.steps + 1,
-                busy_s=stats.busy_s + seconds,
-                prompt_tokens=stats.prompt_tokens + prompt,
-                tokens_generated=stats.tokens_generated + sampled,
-                last_distinct_adapters=distinct,
-                peak_distinct_adapters=max(stats.peak_distinct_adapters, distinct),
-            )
+            self._stats = self._stats.after_step(seconds, len(adapters), prompt, sampled)
 
 
 def _answer_of(chunk: Chunk) -> Answer:

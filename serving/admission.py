@@ -1,0 +1,24 @@
+"""Which requests the engine can answer at all. Knows no torch and no queue."""
+
+from __future__ import annotations
+
+from registry.errors import Invalid
+from serving.request import Request
+
+
+def admissible(request: Request, vocabulary: int, context: int) -> None:
+    """Invalid names the parameter that is wrong; `context_length_exceeded` is the code of too many tokens."""
+    prompt, sampling = request.prompt, request.sampling
+    if not prompt:
+        raise Invalid("the prompt is empty", param="prompt")
+    if min(prompt) < 0 or max(prompt) >= vocabulary:
+        raise Invalid(f"the prompt holds a token id outside 0..{vocabulary - 1}", param="prompt")
+    if any(not 0 <= token < vocabulary for token in sampling.stop_token_ids):
+        raise Invalid(f"stop_token_ids must lie in 0..{vocabulary - 1}", param="stop_token_ids")
+    asked = len(prompt) + sampling.max_tokens
+    if asked > context:
+        raise Invalid(
+            f"prompt ({len(prompt)}) and answer ({sampling.max_tokens}) are {asked} tokens; the context holds {context}",
+            param="max_tokens" if len(prompt) < context else "prompt",
+            code="context_length_exceeded",
+        )
