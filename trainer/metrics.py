@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,62 +9,65 @@ import numpy.typing as npt
 
 from trainer.evidence import Metric
 
-RESAMPLES = 500
-Numbers = npt.NDArray[np.float64]
-Statistic = Callable[[npt.NDArray[np.intp]], float]
-"""A number computed from the chosen rows."""
+RESAMPLES = 1000
+Array = npt.NDArray[np.float64]
 
 
 def classification(wanted: Sequence[str], found: Sequence[str | None], *, seed: int = 0) -> dict[str, Metric]:
     """Macro averages run over the labels that occur in `wanted`; an answer that is no label (None) is wrong."""
+    if not wanted:
+        return dict.fromkeys(("accuracy", "precision", "recall", "f1"), Metric(value=None, n=0))
     labels = sorted(set(wanted))
     code = {label: i for i, label in enumerate(labels)}
-    truth = np.array([code[label] for label in wanted], dtype=np.intp)
-    said = np.array([code.get(label or "", -1) for label in found], dtype=np.intp)
-
-    def macro(pick: int) -> Statistic:
-        return lambda rows: float(
-            np.mean([_scores(truth[rows], said[rows], i)[pick] for i in set(truth[rows].tolist())])
-        )
-
-    statistics: dict[str, Statistic] = {
-        "accuracy": lambda rows: float(np.mean(truth[rows] == said[rows])),
-        "precision": macro(0),
-        "recall": macro(1),
-        "f1": macro(2),
+    confusion = np.zeros((len(labels), len(labels) + 1))  # the last column: answers that are none of the labels
+    for label, answer in zip(wanted, found, strict=True):
+        confusion[code[label], code.get(answer or "", len(labels))] += 1
+    # Drawing rows with replacement is drawing cells of this table.
+    draws = _resampled(confusion.ravel(), len(wanted), seed).reshape(-1, *confusion.shape)
+    statistics: dict[str, Callable[[Array], Array]] = {
+        "accuracy": lambda tables: _hits(tables).sum(-1) / tables.sum((-1, -2)),
+        "precision": lambda tables: _macro(_hits(tables), tables.sum(-2)[..., :-1], tables),
+        "recall": lambda tables: _macro(_hits(tables), tables.sum(-1), tables),
+        "f1": lambda tables: _macro(2 * _hits(tables), tables.sum(-1) + tables.sum(-2)[..., :-1], tables),
     }
-    return {name: bootstrap(statistic, len(truth), seed) for name, statistic in statistics.items()}
+    return {name: _metric(f(confusion[None]), f(draws), len(wanted)) for name, f in statistics.items()}
 
 
 def likelihood(logprobs: Sequence[Sequence[float]], *, seed: int = 0) -> dict[str, Metric]:
     """From the answers' token log-probabilities: NLL per token over all tokens, and its exponential."""
-    sums: Numbers = np.array([sum(row) for row in logprobs], dtype=np.float64)
-    counts: Numbers = np.array([len(row) for row in logprobs], dtype=np.float64)
-
-    def nll(rows: npt.NDArray[np.intp]) -> float:
-        return float(-sums[rows].sum() / counts[rows].sum())
-
+    if not logprobs:
+        return dict.fromkeys(("nll", "perplexity"), Metric(value=None, n=0))
+    sums = np.array([sum(row) for row in logprobs], dtype=np.float64)
+    counts = np.array([len(row) for row in logprobs], dtype=np.float64)
+    weights = _resampled(np.ones(len(counts)), len(counts), seed)
+    value, draws = (-(rows @ sums) / (rows @ counts) for rows in (np.ones((1, len(counts))), weights))
     return {
-        "nll": bootstrap(nll, len(sums), seed),
-        "perplexity": bootstrap(lambda rows: math.exp(min(nll(rows), 700.0)), len(sums), seed),
+        "nll": _metric(value, draws, len(counts)),
+        "perplexity": _metric(np.exp(np.minimum(value, 700)), np.exp(np.minimum(draws, 700)), len(counts)),
     }
 
 
-def bootstrap(statistic: Statistic, n: int, seed: int) -> Metric:
+def _resampled(counts: Array, n: int, seed: int) -> Array:
+    """How often each of the counted things is drawn, (RESAMPLES, things)."""
+    return np.random.default_rng(seed).multinomial(n, counts / counts.sum(), RESAMPLES).astype(np.float64)
+
+
+def _metric(value: Array, draws: Array, n: int) -> Metric:
     """The value on all rows and the 95 % percentile interval over resampled rows."""
-    if n == 0:
-        return Metric(value=None, n=0)
-    rng = np.random.default_rng(seed)
-    value = statistic(np.arange(n))
-    draws = [statistic(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
+    if not (np.isfinite(value).all() and np.isfinite(draws).all()):
+        return Metric(value=None, n=n)
     low, high = np.quantile(draws, [0.025, 0.975])
-    finite = all(math.isfinite(number) for number in (value, low, high))
-    return Metric(value=value, low=float(low), high=float(high), n=n) if finite else Metric(value=None, n=n)
+    return Metric(value=float(value[0]), low=float(low), high=float(high), n=n)
 
 
-def _scores(truth: npt.NDArray[np.intp], said: npt.NDArray[np.intp], label: int) -> tuple[float, float, float]:
-    """Precision, recall and F1 of one label; 0 where nothing was said or found."""
-    hits = float(np.sum((truth == label) & (said == label)))
-    precision = hits / max(1.0, float(np.sum(said == label)))
-    recall = hits / max(1.0, float(np.sum(truth == label)))
-    return precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0
+def _hits(tables: Array) -> Array:
+    """(tables, labels): right answers of each label."""
+    return np.diagonal(tables, axis1=-2, axis2=-1)
+
+
+def _macro(parts: Array, wholes: Array, tables: Array) -> Array:
+    """Mean ratio over the labels that occur in each table; 0 where a label was never said."""
+    occurs = tables.sum(-1) > 0
+    ratios = np.divide(parts, wholes, out=np.zeros_like(parts), where=(wholes > 0) & occurs)
+    mean: Array = ratios.sum(-1) / np.maximum(occurs.sum(-1), 1)
+    return mean

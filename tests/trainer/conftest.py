@@ -104,19 +104,20 @@ def letter_spec(write_jsonl: WriteJsonl) -> Spec:
 
 @pytest.fixture(scope="session")
 def champion_store(tiny_base: Any, engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which letters@prod is published, made with many small steps, a checkpoint after each."""
+    """A store in which letters@prod is published, made with many small steps and some checkpoints."""
     root = tmp_path_factory.mktemp("champion")
     rows = root / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in letter_rows(("vowels", "stops"), 30)))
     registry = Registry(open_store(f"file://{root / 'store'}"), actor="tests")
     registry.init()
-    spec = letter_spec_of(rows, tokens_per_step=96, steps=60, checkpoint_every=1)
+    spec = letter_spec_of(rows, tokens_per_step=96, steps=60, checkpoint_every=5)
     assert Lab(registry, tiny_base, engine, root / "home").train(spec).version is not None
     return root / "store"
 
 
 @pytest.fixture
-def champion(champion_store: Path, lab: Lab, tmp_path: Path) -> Version:
-    """letters@prod in the test's own registry."""
+def champion(champion_store: Path, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Version:
+    """letters@prod in the test's own registry. Its challengers get no reference: that takes longer."""
+    monkeypatch.setattr("trainer.profile.MIN_SESSIONS", 10_000)
     shutil.copytree(champion_store, tmp_path / "store", dirs_exist_ok=True)
     return lab.registry.resolve("letters@prod")

@@ -32,4 +32,5 @@ def test_likelihood_weighs_tokens_not_rows() -> None:
 
 def test_a_number_that_is_none_is_none() -> None:
     assert likelihood([(math.nan,)])["nll"].value is None
+    assert likelihood([])["nll"].value is None
     assert classification([], [])["accuracy"].value is None
