@@ -18,7 +18,7 @@ def admissible(request: Request, vocabulary: int, context: int) -> None:
     asked = len(prompt) + sampling.max_tokens
     if asked > context:
         raise Invalid(
-            f"prompt ({len(prompt)}) and answer ({sampling.max_tokens}) are {asked} tokens; the context holds {context}",
+            f"prompt ({len(prompt)}) and answer ({sampling.max_tokens}) exceed the context of {context} tokens",
             param="max_tokens" if len(prompt) < context else "prompt",
             code="context_length_exceeded",
         )
