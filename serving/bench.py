@@ -85,10 +85,11 @@ def random_adapter(base: Base, rank: int, seed: int, std: float = 0.02) -> Loade
 
 
 def _rate(engine: Engine, case: Case, adapters: Sequence[LoadedAdapter]) -> float:
+    vocabulary = min(engine.base.profile.vocab_size - 3, 1000)
     requests = [
         Request(
             id=f"bench-{row}",
-            prompt=tuple(3 + (row * 31 + place * 7) % 1000 for place in range(case.prompt)),
+            prompt=tuple(3 + (row * 31 + place * 7) % vocabulary for place in range(case.prompt)),
             sampling=Sampling(max_tokens=case.answer, temperature=0, ignore_eos=True),
             adapter=adapters[row % case.adapters] if case.adapters else None,
         )

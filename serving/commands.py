@@ -79,8 +79,10 @@ def engine(terminal: Terminal, /, rank: int, rounds: int) -> None:
 
     loaded = load_base(terminal.settings, terminal.say)
     running = Engine.from_settings(loaded, terminal.settings)
-    results = measure(running, rank=rank, rounds=rounds)
-    running.close()
+    try:
+        results = measure(running, rank=rank, rounds=rounds)
+    finally:
+        running.close()
     rows = [
         (result.case, f"{result.tokens_per_s:,.0f}", f"{result.slowest:,.0f} - {result.fastest:,.0f}")
         for result in results

@@ -7,6 +7,7 @@ A row that fails, whatever the reason, fails alone. Only the engine thread touch
 
 from __future__ import annotations
 
+import atexit
 import logging
 import random
 import threading
@@ -83,12 +84,14 @@ class Engine:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
                 self._thread.start()
+                atexit.register(self.close)  # a thread inside torch when Python ends would abort the process
 
     def close(self) -> None:
         """Abort what is open, emit its last events, and end the thread."""
         with self._wake:
             self._closing = True
             self._wake.notify_all()
+        atexit.unregister(self.close)
         if self._thread is None:
             self._abort_all()
         elif self._thread is not threading.current_thread():
