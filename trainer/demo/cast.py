@@ -11,12 +11,12 @@ from itertools import cycle
 from pathlib import Path
 
 from trainer.demo import corpora
-from trainer.demo.corpora import Row, take, write_jsonl
+from trainer.demo.corpora import TOPICS, Row, take, write_jsonl
 from trainer.demo.traffic import Messages, Question
 
 TOPIC, SUMMARY, MONEY = "bbc-topic", "news-summary", "money-help"
 
-INSTRUCTION = "Name the topic of the text in one word."
+INSTRUCTION = "Name the topic of the text in one word: " + ", ".join(TOPICS) + "."
 
 SPEC = """\
 [job]
@@ -38,7 +38,7 @@ alpha = 32
 lr = {lr}
 steps = {steps}
 tokens_per_step = {tokens_per_step}
-early_stop = {{ metric = "val/loss", patience = 3, every = {every}, rows = 24 }}
+early_stop = {{ metric = "val/loss", patience = 3, every = {every}, rows = 16 }}
 
 [gates]
 {gate}
@@ -80,9 +80,9 @@ def cast(directory: Path) -> dict[str, Player]:
             task="classify",
             instruction=INSTRUCTION,
             lr=1e-3,
-            steps=48,
-            every=16,
-            tokens_per_step=768,
+            steps=40,
+            every=20,
+            tokens_per_step=640,
             gate='"test/accuracy" = { min = 0.8, vs = "base", min_gain = 0.2 }',
             capture="true",
             max_tokens=6,
@@ -91,31 +91,31 @@ def cast(directory: Path) -> dict[str, Player]:
             directory,
             SUMMARY,
             summaries,
-            (240, 24, 48),
+            (240, 16, 32),
             task="sft",
             instruction="",
             lr=5e-4,
-            steps=20,
-            every=10,
-            tokens_per_step=1024,
+            steps=16,
+            every=8,
+            tokens_per_step=640,
             gate='"test/nll" = { vs = "base", max_drop = 0.0 }',
             capture="false",
-            max_tokens=32,
+            max_tokens=12,
         ),
         MONEY: _player(
             directory,
             MONEY,
             money,
-            (240, 24, 48),
+            (240, 16, 32),
             task="sft",
             instruction="",
             lr=5e-4,
-            steps=20,
-            every=10,
-            tokens_per_step=1024,
+            steps=16,
+            every=8,
+            tokens_per_step=640,
             gate='"test/nll" = { vs = "base", max_drop = 0.0 }',
             capture="false",
-            max_tokens=32,
+            max_tokens=12,
         ),
     }
 
@@ -125,7 +125,10 @@ def second_edition(directory: Path, player: Player) -> Player:
     text = player.spec.read_text(encoding="utf-8")
     path = directory / f"{player.name}.second.toml"
     path.write_text(
-        text.replace("seed = 0", "seed = 1").replace('alias = "prod"', 'alias = "staging"'), encoding="utf-8"
+        text.replace("seed = 0", "seed = 1")
+        .replace("steps = 16", "steps = 6")
+        .replace('alias = "prod"', 'alias = "staging"'),
+        encoding="utf-8",
     )
     return replace(player, spec=path)
 

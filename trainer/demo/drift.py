@@ -15,7 +15,7 @@ import httpx
 from registry.adapters import Version
 from registry.errors import Unavailable
 from trainer.demo.cast import TOPIC, Player, ask
-from trainer.demo.corpora import Row, health_reports
+from trainer.demo.corpora import UNSEEN_LABEL, Row, health_reports
 from trainer.demo.narrator import Narrator
 from trainer.demo.serving import claim_no_errors
 from trainer.demo.traffic import Answer, Question, Traffic
@@ -75,8 +75,8 @@ def tell_drift(narrator: Narrator, together: Together, players: dict[str, Player
         after.digest == challenger.digest != answers[0].digest, "the same question is now answered by the new digest"
     )
     unseen = [Question(TOPIC, ask(TOPIC, row), f"unseen-{i}", asked.max_tokens) for i, row in enumerate(reports[-24:])]
-    right = sum(answer.text == "health" for answer in traffic.ask(unseen))
-    narrator.claim(right >= 20, f"of 24 reports that nobody corrected, {right} are answered health")
+    right = sum(answer.text == UNSEEN_LABEL for answer in traffic.ask(unseen))
+    narrator.claim(right >= 20, f"of 24 reports that nobody corrected, {right} are answered {UNSEEN_LABEL}")
     return challenger
 
 
@@ -105,9 +105,10 @@ def _drifted_traffic(
         answers = traffic.ask(questions, lambda _: bar.advance(task))
         claim_no_errors(narrator, answers)
         for answer in bar.track(answers[: len(drifted)], description="corrections"):
-            ops.correct(answer, "health")
+            ops.correct(answer, UNSEEN_LABEL)
     narrator.say(
-        f"{len(drifted)} clinical reports asked of {TOPIC}, e.g. answered {answers[0].text!r}; corrected to 'health'"
+        f"{len(drifted)} clinical reports asked of {TOPIC}, e.g. answered {answers[0].text!r}; "
+        f"corrected to {UNSEEN_LABEL!r}"
     )
     return answers[: len(drifted)]
 

@@ -8,6 +8,7 @@ from collections import Counter
 from itertools import chain, islice
 
 from registry.adapters import Version
+from registry.errors import Unavailable
 from trainer.demo.cast import Player
 from trainer.demo.liveness import Liveness
 from trainer.demo.narrator import Narrator
@@ -16,7 +17,7 @@ from trainer.together import Together
 
 EACH = 4
 MOVES = 10
-BETWEEN_MOVES_S = 0.7
+ANSWER_S = 60.0
 
 
 def tell_shared_batch(narrator: Narrator, together: Together, players: dict[str, Player], traffic: Traffic) -> None:
@@ -59,16 +60,16 @@ def tell_rollback(narrator: Narrator, together: Together, player: Player, traffi
     done = threading.Event()
     answers: list[Answer] = []
     asking = threading.Thread(
-        target=lambda: answers.extend(traffic.ask_until(done.is_set, player.questions("moves"))), name="demo-traffic"
+        target=traffic.ask_until, args=(done.is_set, player.questions("moves"), answers.append), name="demo-traffic"
     )
     asking.start()
     try:
         with narrator.progress() as bar:
             for _ in bar.track(range(MOVES // 2), description="promote, roll back"):
-                time.sleep(BETWEEN_MOVES_S)
+                _wait_for(first.digest, answers)
                 with liveness.moving_to(second.digest):
                     registry.alias(player.name, "prod", second.digest, expect=first.digest, reason="demo: promote")
-                time.sleep(BETWEEN_MOVES_S)
+                _wait_for(second.digest, answers)
                 with liveness.moving_to(first.digest):
                     registry.rollback(player.name, reason="demo: roll back")
     finally:
@@ -80,6 +81,15 @@ def tell_rollback(narrator: Narrator, together: Together, player: Player, traffi
     narrator.claim(len(served) == 2, "both versions answered")
     narrator.claim(not liveness.stale(answers), "every answer's digest was live between its start and its end")
     narrator.claim(registry.resolve(player.name).digest == first.digest, "prod is back at the first version")
+
+
+def _wait_for(digest: str, answers: list[Answer]) -> None:
+    """Until the version that has just gone live has answered."""
+    since, deadline = len(answers), time.monotonic() + ANSWER_S
+    while not any(answer.digest == digest for answer in answers[since:]):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"no answer by {digest[:19]} within {ANSWER_S:.0f} s")
+        time.sleep(0.02)
 
 
 def claim_no_errors(narrator: Narrator, answers: list[Answer]) -> None:

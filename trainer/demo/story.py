@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from registry.adapters import Registry, Version
 from registry.doctor import read_marker
 from registry.settings import Settings
@@ -46,6 +48,7 @@ class Story:
             (self._directory / REQUEST_LOG).open("w", encoding="utf-8") as log,
             Together(self._settings, registry, base, log) as together,
         ):
+            structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
             with narrator.step("three adapters with three jobs"):
                 players = cast(self._directory)
                 for player in players.values():

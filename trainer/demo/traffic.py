@@ -51,9 +51,11 @@ class Traffic:
         """Ask all, wait for all; answers in the order of the questions."""
         return asyncio.run(self._ask_all(questions, on_answer or (lambda _: None)))
 
-    def ask_until(self, stop: Callable[[], bool], questions: Iterable[Question]) -> list[Answer]:
+    def ask_until(
+        self, stop: Callable[[], bool], questions: Iterable[Question], on_answer: Callable[[Answer], object]
+    ) -> None:
         """Keep `concurrency` requests in flight, taken in turn from `questions`, until `stop()` is true."""
-        return asyncio.run(self._ask_until(stop, questions))
+        asyncio.run(self._ask_until(stop, questions, on_answer))
 
     async def _ask_all(self, questions: Sequence[Question], on_answer: Callable[[Answer], None]) -> list[Answer]:
         gate = asyncio.Semaphore(self._concurrency)
@@ -68,18 +70,18 @@ class Traffic:
 
             return await asyncio.gather(*(one(question) for question in questions))
 
-    async def _ask_until(self, stop: Callable[[], bool], questions: Iterable[Question]) -> list[Answer]:
+    async def _ask_until(
+        self, stop: Callable[[], bool], questions: Iterable[Question], on_answer: Callable[[Answer], object]
+    ) -> None:
         source = iter(questions)
-        answers: list[Answer] = []
 
         async with self._client() as client:
 
             async def caller() -> None:
                 while not stop():
-                    answers.append(await _stream(client, next(source)))
+                    on_answer(await _stream(client, next(source)))
 
             await asyncio.gather(*(caller() for _ in range(self._concurrency)))
-        return answers
 
     def _client(self) -> AsyncOpenAI:
         return AsyncOpenAI(base_url=f"{self._url}/v1", api_key="none", timeout=self._timeout_s, max_retries=0)
