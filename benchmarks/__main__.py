@@ -1,6 +1,7 @@
 """`make bench`: the engine beside PEFT's mixed batches, same base, same cases, same machine, one run.
 
-Exit code 1 if the engine is not at least four times as fast where every row has an adapter of its own.
+The decisive case is measured before and after the peer, since the machine may have become busier, and the slower of the
+two counts. Exit code 1 if that is not at least four times PEFT.
 """
 
 from __future__ import annotations
@@ -33,23 +34,34 @@ def peft(directory: str, cases: tuple[Case, ...]) -> dict[str, float]:
     return rates
 
 
-def main() -> int:
+def ours(cases: tuple[Case, ...]) -> dict[str, float]:
     settings = load_settings({"base": "smollm2-135m", "dtype": "bfloat16"})
-    print("ours:", file=sys.stderr)
-    base = load_base(settings, lambda line: print(line, file=sys.stderr))
-    engine = Engine.from_settings(base, settings)
-    ours = measure(engine)
+    engine = Engine.from_settings(load_base(settings), settings)
+    results = measure(engine, cases)
     engine.close()
-    print("peft:", file=sys.stderr)
-    directory = locate(settings.base, settings.cache_path(), lambda _: None).directory
+    return {result.case: result.tokens_per_s for result in results}
+
+
+def main() -> int:
+    narrate("this engine")
+    first = ours(CASES)
+    narrate("PEFT")
+    settings = load_settings({"base": "smollm2-135m"})
+    directory = locate(settings.base, settings.cache_path(), narrate).directory
     theirs = peft(str(directory), CASES)
+    narrate(f"this engine once more: {BAR_CASE}")
+    again = ours(tuple(case for case in CASES if case.name == BAR_CASE))
     print(f"\n{'tokens/s':<34}{'lorimer':>10}{'peft':>10}{'ratio':>8}")
-    for result in ours:
-        ratio = result.tokens_per_s / theirs[result.case]
-        print(f"{result.case:<34}{result.tokens_per_s:>10,.0f}{theirs[result.case]:>10,.0f}{ratio:>8.1f}")
-    bar = next(result.tokens_per_s / theirs[result.case] for result in ours if result.case == BAR_CASE)
-    print(f"\n{BAR_CASE}: {bar:.1f} times PEFT; the bar is {BAR:.0f}: {'passed' if bar >= BAR else 'FAILED'}")
-    return 0 if bar >= BAR else 1
+    for case, rate in first.items():
+        print(f"{case:<34}{rate:>10,.0f}{theirs[case]:>10,.0f}{rate / theirs[case]:>8.1f}")
+    print(f"{BAR_CASE + ', again':<34}{again[BAR_CASE]:>10,.0f}")
+    ratio = min(first[BAR_CASE], again[BAR_CASE]) / theirs[BAR_CASE]
+    print(f"\n{BAR_CASE}: {ratio:.1f} times PEFT; the bar is {BAR:.0f}: {'passed' if ratio >= BAR else 'FAILED'}")
+    return 0 if ratio >= BAR else 1
+
+
+def narrate(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

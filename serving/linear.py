@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from serving.adapter import Delta
 from serving.base import Site
+from serving.native import add_adapters
 from serving.pack import Pack, Table
 from serving.plan import Plan
 
@@ -53,7 +54,10 @@ class SiteProduct:
         if plan is not None:
             tokens, out = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
             if plan.num_seated and (table := self._turn.pack.table(self._site.index)) is not None:
-                self._add_packed(table, plan, tokens, out)
+                if table.native is not None:
+                    add_adapters(table.native, tokens, out, plan.slots)
+                else:
+                    self._add_packed(table, plan, tokens, out)
             for segment in plan.segments:
                 if (delta := segment.adapter.deltas.get(self._site.index)) is not None:
                     self._add_segment(delta, tokens[segment.start : segment.stop], out[segment.start : segment.stop])

@@ -13,10 +13,11 @@ from collections.abc import Iterable
 
 from serving.adapter import Delta, LoadedAdapter
 from serving.base import Site
+from serving.native import describe
 
 
 class Table:
-    """One site's packed deltas."""
+    """One site's packed deltas. `native` is the same for the kernel, where there is one that can serve it."""
 
     def __init__(self, site: Site, ranks: tuple[int, ...], capacity: int) -> None:
         self.ranks = ranks
@@ -26,6 +27,8 @@ class Table:
         self.b = [
             site.weight.new_zeros(capacity, rank, out) for rank, out in zip(ranks, site.out_features, strict=True)
         ]
+
+        self.native = describe(self.a, self.b, self.ranks, self.offsets)
 
     def fits(self, slot: int, delta: Delta | None) -> bool:
         parts = delta.parts if delta else ()

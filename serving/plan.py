@@ -73,6 +73,8 @@ class Plan:
     seated: Tensor | None
     """Places in that grid that hold a token, in token order: the first `num_seated` tokens. None as above."""
     num_seated: int
+    slots: Tensor
+    """(num_seated,) the slot of each seated token, rising."""
 
 
 def arrange(
@@ -117,6 +119,7 @@ def build(
         seats=None if seats is None else seats.to(device),
         seated=None if holders is None else holders.to(device),
         num_seated=len(seated),
+        slots=torch.tensor(seated, dtype=torch.long),
     )
 
 
