@@ -88,14 +88,16 @@ class Lane:
         rows = self._plan[self.progress.steps]
         lr = learning_rate(self._train, self.progress.steps, self.total_steps)
         supervised = sum(len(self._rows[row].supervised) for row in rows)
-        gradient = torch.zeros_like(self.parameters.master)
+        gradient: Tensor | None = None
         loss = 0.0
         for members in micro_batches(rows, self._lengths):
             batch = make_batch([self._rows[row] for row in members], self._device)
             total = self.trainee.loss(batch, train=True)
             (total / supervised).backward()  # type: ignore[no-untyped-call]
-            gradient += self.parameters.take_gradients()
+            taken = self.parameters.take_gradients()
+            gradient = taken if gradient is None else gradient.add_(taken)
             loss += float(total.detach()) / supervised
+        assert gradient is not None, "a step has at least one row"
         norm = self.optimiser.step(gradient, lr)
         return self._advance(rows, loss, lr, norm)
 
@@ -158,9 +160,7 @@ class Lane:
         if vectors["master"].shape != self.parameters.master.shape:
             raise Corrupt("the checkpoint is of another adapter shape", hint="remove the run's directory")
         self.parameters.set(vectors["master"])
-        self.optimiser.mean.copy_(vectors["mean"])
-        self.optimiser.square.copy_(vectors["square"])
         self.best.copy_(vectors["best"])
         self.trainee.generator.set_state(vectors["generator"])
         self.progress = msgspec.json.decode(numbers, type=Progress)
-        self.optimiser.steps = self.progress.steps
+        self.optimiser.resume(self.progress.steps, vectors["mean"], vectors["square"])

@@ -34,7 +34,7 @@ class FlatParameters:
 
     def take_gradients(self) -> Tensor:
         """What backward has left since the last call, as float32, and start again from zero."""
-        taken = self._gradients.float().clone()
+        taken = self._gradients.to(torch.float32, copy=True)
         self._gradients.zero_()
         return taken
 
@@ -72,34 +72,32 @@ class FlatParameters:
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), on one vector, after clipping its gradient."""
-
-    BETAS = (0.9, 0.999)
-    EPSILON = 1e-8
+    """Torch's AdamW on the one vector, fused into a single pass, after clipping its gradient."""
 
     def __init__(self, parameters: FlatParameters, train: Train) -> None:
         self._parameters = parameters
-        self._train = train
+        self._clip = train.clip
+        self._adamw = torch.optim.AdamW([parameters.master], lr=train.lr, weight_decay=train.weight_decay, fused=True)
         self.mean = torch.zeros_like(parameters.master)
         self.square = torch.zeros_like(parameters.master)
-        self.steps = 0
+        self._state = self._adamw.state[parameters.master]
+        self._state |= {"step": torch.zeros(()), "exp_avg": self.mean, "exp_avg_sq": self.square}
+
+    def resume(self, steps: int, mean: Tensor, square: Tensor) -> None:
+        self._state["step"].fill_(steps)
+        self.mean.copy_(mean)
+        self.square.copy_(square)
 
     def step(self, gradient: Tensor, lr: float) -> float:
-        """Move the parameters once; returns the norm of the gradient before clipping."""
+        """Move the parameters once; returns the norm of the gradient (overwritten) before clipping."""
         norm = float(gradient.norm())
         if not math.isfinite(norm):
             raise Corrupt("the gradient is not finite", hint="lower train.lr, or look for broken rows")
-        gradient = gradient * min(1.0, self._train.clip / (norm + 1e-12))
-        self.steps += 1
-        first, second = self.BETAS
-        self.mean.lerp_(gradient, 1 - first)
-        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        scale = math.sqrt(1 - second**self.steps)
-        master = self._parameters.master
-        master.mul_(1 - lr * self._train.weight_decay)
-        master.addcdiv_(
-            self.mean, self.square.sqrt().div_(scale).add_(self.EPSILON), value=-lr / (1 - first**self.steps)
-        )
+        if norm > self._clip:
+            gradient.mul_(self._clip / (norm + 1e-6))
+        self._adamw.param_groups[0]["lr"] = lr
+        self._parameters.master.grad = gradient
+        self._adamw.step()
         self._parameters.publish()
         return norm
 
