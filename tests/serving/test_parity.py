@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from registry.settings import Settings
+from serving import native
 from serving.adapter import LoadedAdapter
-from serving.base import Base
+from serving.base import Base, load_base
 from serving.engine import Engine
 from serving.forward import Forward
 from serving.regions import Regions
@@ -132,6 +135,25 @@ def test_bare_rows_are_the_same_beside_adapters(engine: Engine, zoo: Zoo) -> Non
     mixed = engine.run([*rows, *mates])
     for one, other in zip(alone, mixed[:4], strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("with_kernel", [True, False])
+def test_bfloat16_stays_near_float32(
+    zoo: Zoo, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, with_kernel: bool
+) -> None:
+    """Decode in the working type, with the native kernel and without: close to PEFT in float32 on the same tokens."""
+    if not with_kernel:
+        monkeypatch.setattr(native, "kernel", lambda: None)
+    base = load_base(msgspec.structs.replace(tiny_settings, dtype="bfloat16"))
+    adapters = [LoadedAdapter.from_directory(path, base) for path in zoo.directories]
+    engine = Engine(base, kv_tokens=4096)
+    sampling = Sampling(max_tokens=6, temperature=0, ignore_eos=True, logprobs=0)
+    completions = engine.run(Request(f"b{i}", PROMPTS[3], sampling, each) for i, each in enumerate(adapters))
+    engine.close()
+    for index, completion in enumerate(completions):
+        logits = zoo.logits(index, [*PROMPTS[3], *completion.tokens[:-1]])[len(PROMPTS[3]) - 1 :]
+        logprobs = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(completion.tokens)[:, None])[:, 0]
+        assert completion.logprobs == pytest.approx(logprobs.tolist(), abs=0.5)
 
 
 def test_a_loaded_adapter_knows_its_size(zoo: Zoo) -> None:
