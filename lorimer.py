@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 VERBS = {
-    "up": ("trainer.together", "up", "Run gateway, monitor and worker in one process."),
+    "up": ("trainer.up", "up", "Run gateway, monitor and worker in one process."),
     "demo": ("trainer.demo.commands", "demo", "The main job, start to end, narrated, on a real model and real text."),
     "serve": ("serving.commands", "serve", "Run the gateway: one base, every adapter, one batch."),
     "monitor": ("monitoring.commands", "monitor", "Watch observations for drift and file retraining jobs."),

@@ -12,19 +12,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TextIO
 
-import click
-
 from monitoring.metrics import DriftCollector
 from monitoring.monitor import Monitor
 from registry.adapters import Registry, open_registry
 from registry.errors import Conflict
 from registry.settings import Settings
 from registry.store import open_store
-from registry.terminal import Terminal, command
 from serving.base import Base
 from serving.gateway.gateway import open_gateway, request_log
-from serving.gateway.server import GatewayServer, free_address
-from serving.gateway.server import serve as serve_until_told
+from serving.gateway.server import GatewayServer
 from trainer.worker import Worker
 
 
@@ -81,29 +77,3 @@ def ensure_registry(settings: Settings, say: Callable[[str], None]) -> Registry:
         marker = Registry(store, settings.tenant).init()
         say(f"registry {settings.store}, format {marker.format}")
     return open_registry(settings)
-
-
-@click.command()
-@click.option("--host", default=None, help="Address to listen on; anything but loopback needs API keys.")
-@click.option("--port", type=int, default=None, help="Port to listen on; 0 takes a free one.")
-@command
-def up(terminal: Terminal, /, **_: object) -> None:
-    """Run gateway, monitor and worker in one process.
-
-    The registry is created where the store holds none. SIGTERM or Ctrl-C drains running requests, lets the
-    worker checkpoint, and exits 0; nothing that was acknowledged is lost.
-    """
-    from serving.base import load_base
-
-    settings = terminal.settings
-    free_address(settings.host, settings.port)
-    registry = ensure_registry(settings, terminal.say)
-    base = load_base(settings, terminal.say)
-    with Together(settings, registry, base) as together:
-        together.start_background()
-
-        def announce() -> None:
-            terminal.say(f"listening on {together.server.url}, tenant {settings.tenant}")
-            terminal.result({"url": together.server.url, "store": settings.store, "tenant": settings.tenant})
-
-        serve_until_told(together.server, announce)

@@ -1,0 +1,38 @@
+"""`lorimer up`: arguments in, the parts together, until told to stop."""
+
+from __future__ import annotations
+
+import click
+
+from registry.terminal import Terminal, command
+
+
+@click.command()
+@click.option("--host", default=None, help="Address to listen on; anything but loopback needs API keys.")
+@click.option("--port", type=int, default=None, help="Port to listen on; 0 takes a free one.")
+@command
+def up(terminal: Terminal, /, **_: object) -> None:
+    """Run gateway, monitor and worker in one process.
+
+    The registry is created where the store holds none. SIGTERM or Ctrl-C drains running requests, lets the
+    worker checkpoint, and exits 0; nothing that was acknowledged is lost.
+    """
+    from serving.base import load_base
+    from serving.gateway.access import Keys, require_guarded
+    from serving.gateway.server import free_address
+    from serving.gateway.server import serve as serve_until_told
+    from trainer.together import Together, ensure_registry
+
+    settings = terminal.settings
+    require_guarded(settings.host, Keys(settings.api_key_hashes))
+    free_address(settings.host, settings.port)
+    registry = ensure_registry(settings, terminal.say)
+    base = load_base(settings, terminal.say)
+    with Together(settings, registry, base) as together:
+        together.start_background()
+
+        def announce() -> None:
+            terminal.say(f"listening on {together.server.url}, tenant {settings.tenant}")
+            terminal.result({"url": together.server.url, "store": settings.store, "tenant": settings.tenant})
+
+        serve_until_told(together.server, announce)
