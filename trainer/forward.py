@@ -11,6 +11,7 @@ Knows no optimiser and no data set.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -92,7 +93,10 @@ class Trainee:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                self.model = peft.get_peft_model(self.tree, self.config, autocast_adapter_dtype=False)
+                with warnings.catch_warnings():
+                    # peft asks transformers by a name that transformers deprecates
+                    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+                    self.model = peft.get_peft_model(self.tree, self.config, autocast_adapter_dtype=False)
             except ValueError as error:
                 raise Refused(f"method.targets: {str(error).splitlines()[0]}") from error
         self.parameters: dict[str, nn.Parameter] = {
