@@ -133,20 +133,22 @@ def test_a_killed_workers_job_is_finished_by_the_next(
         "LORIMER_DTYPE": "float32",
         "LORIMER_KV_TOKENS": "8192",
         "LORIMER_LEASE_S": "1",
-        "OMP_NUM_THREADS": "1",
+        "LORIMER_THREADS": "1",
     }
     child = subprocess.Popen(
         [sys.executable, "-m", "lorimer", "worker"], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     while not list(lab.home.glob("runs/letters-*/checkpoints/step-*")):
         assert child.poll() is None, child.stderr.read() if child.stderr else ""
+        assert not jobs.get("drift-1").finished, jobs.get("drift-1")
         time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert jobs.get("drift-1").state == "running"
     assert len(lab.registry.state("letters").versions) == 1
-    hand = make_worker(lab)
+    hand = make_worker(lab, lease_s=1.0)
     while (done := hand.work_once(threading.Event())) is None:
+        assert not jobs.get("drift-1").finished, jobs.get("drift-1")
         time.sleep(0.05)
     assert done.attempt == 2
     assert done.result["promoted"] is True, done
