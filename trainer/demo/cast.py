@@ -80,9 +80,9 @@ def cast(directory: Path) -> dict[str, Player]:
             task="classify",
             instruction=INSTRUCTION,
             lr=1e-3,
-            steps=40,
-            every=20,
-            tokens_per_step=640,
+            steps=36,
+            every=18,
+            tokens_per_step=512,
             gate='"test/accuracy" = { min = 0.8, vs = "base", min_gain = 0.2 }',
             capture="true",
             max_tokens=6,
@@ -95,9 +95,9 @@ def cast(directory: Path) -> dict[str, Player]:
             task="sft",
             instruction="",
             lr=5e-4,
-            steps=16,
-            every=8,
-            tokens_per_step=640,
+            steps=14,
+            every=7,
+            tokens_per_step=512,
             gate='"test/nll" = { vs = "base", max_drop = 0.0 }',
             capture="false",
             max_tokens=12,
@@ -110,9 +110,9 @@ def cast(directory: Path) -> dict[str, Player]:
             task="sft",
             instruction="",
             lr=5e-4,
-            steps=16,
-            every=8,
-            tokens_per_step=640,
+            steps=14,
+            every=7,
+            tokens_per_step=512,
             gate='"test/nll" = { vs = "base", max_drop = 0.0 }',
             capture="false",
             max_tokens=12,
@@ -126,7 +126,7 @@ def second_edition(directory: Path, player: Player) -> Player:
     path = directory / f"{player.name}.second.toml"
     path.write_text(
         text.replace("seed = 0", "seed = 1")
-        .replace("steps = 16", "steps = 6")
+        .replace("steps = 14", "steps = 5")
         .replace('alias = "prod"', 'alias = "staging"'),
         encoding="utf-8",
     )

@@ -21,7 +21,7 @@ from trainer.demo.serving import claim_no_errors
 from trainer.demo.traffic import Answer, Question, Traffic
 from trainer.together import Together
 
-NORMAL = 40
+NORMAL = 30
 DRIFTED = 100
 ALARM_S, JOB_S, RETRAIN_S = 60.0, 60.0, 300.0
 POLL_S = 0.5

@@ -16,7 +16,7 @@ from trainer.demo.traffic import Answer, Question, Traffic
 from trainer.together import Together
 
 EACH = 4
-MOVES = 10
+MOVES = 6
 ANSWER_S = 60.0
 
 
