@@ -14,6 +14,8 @@ COPY trainer trainer
 RUN pip install -c constraints.txt .
 
 FROM python:3.11-slim
+# a C compiler: the engine builds its kernel for the processor it finds itself on
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libgomp1 && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 lorimer && useradd --uid 10001 --gid lorimer --home-dir /var/lib/lorimer --create-home lorimer \
     && install -d -o lorimer -g lorimer /var/lib/lorimer/base /var/lib/lorimer/store /var/lib/lorimer/cache
 COPY --from=build /opt/lorimer /opt/lorimer
