@@ -62,7 +62,7 @@ def _comparison(name: str, value: float, gate: Gate, measured: Measurements) -> 
         return _line(False, f"{name}: {other} has no finite value to compare with")
     lower = name.rsplit("/", 1)[-1].endswith(LOWER_IS_BETTER)
     gain = against - value if lower else value - against
-    needed = gate.min_gain if gate.min_gain is not None else -(gate.max_drop or 0.0)
+    needed = gate.min_gain if gate.min_gain is not None else 0.0 - (gate.max_drop or 0.0)
     kept = gain >= needed or abs(gain - needed) < 1e-9
     return _line(kept, f"{name} {value:.4g} vs {other} {against:.4g}: gain {gain:+.4g} >= {needed:+.4g}")
 

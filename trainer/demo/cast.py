@@ -5,7 +5,7 @@ Knows rows and specs; trains nothing and serves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
@@ -37,7 +37,7 @@ alpha = 32
 [train]
 lr = {lr}
 steps = {steps}
-tokens_per_step = {tokens_per_step}
+tokens_per_step = 512
 early_stop = {{ metric = "val/loss", patience = 3, every = {every}, rows = 16 }}
 
 [gates]
@@ -51,6 +51,25 @@ capture = {capture}
 retrain = "auto"
 min_examples = 80
 """
+
+CLASSIFY = {
+    "task": "classify",
+    "instruction": INSTRUCTION,
+    "lr": 1e-3,
+    "steps": 36,
+    "every": 18,
+    "gate": '"test/accuracy" = { min = 0.8, vs = "base", min_gain = 0.2 }',
+    "capture": "true",
+}
+WRITE = {
+    "task": "sft",
+    "instruction": "",
+    "lr": 5e-4,
+    "steps": 14,
+    "every": 7,
+    "gate": '"test/nll" = { vs = "base", max_drop = 0.0 }',
+    "capture": "false",
+}
 
 
 @dataclass(frozen=True)
@@ -72,51 +91,9 @@ def cast(directory: Path) -> dict[str, Player]:
     """Write every player's data and spec below `directory`."""
     topics, summaries, money = map(iter, (corpora.news_topics(), corpora.summaries(), corpora.money_questions()))
     return {
-        TOPIC: _player(
-            directory,
-            TOPIC,
-            topics,
-            (480, 32, 160),
-            task="classify",
-            instruction=INSTRUCTION,
-            lr=1e-3,
-            steps=36,
-            every=18,
-            tokens_per_step=512,
-            gate='"test/accuracy" = { min = 0.8, vs = "base", min_gain = 0.2 }',
-            capture="true",
-            max_tokens=6,
-        ),
-        SUMMARY: _player(
-            directory,
-            SUMMARY,
-            summaries,
-            (240, 16, 32),
-            task="sft",
-            instruction="",
-            lr=5e-4,
-            steps=14,
-            every=7,
-            tokens_per_step=512,
-            gate='"test/nll" = { vs = "base", max_drop = 0.0 }',
-            capture="false",
-            max_tokens=12,
-        ),
-        MONEY: _player(
-            directory,
-            MONEY,
-            money,
-            (240, 16, 32),
-            task="sft",
-            instruction="",
-            lr=5e-4,
-            steps=14,
-            every=7,
-            tokens_per_step=512,
-            gate='"test/nll" = { vs = "base", max_drop = 0.0 }',
-            capture="false",
-            max_tokens=12,
-        ),
+        TOPIC: _player(directory, TOPIC, topics, (480, 32, 160), spec=CLASSIFY, max_tokens=6),
+        SUMMARY: _player(directory, SUMMARY, summaries, (240, 16, 32), spec=WRITE, max_tokens=12),
+        MONEY: _player(directory, MONEY, money, (240, 16, 32), spec=WRITE, max_tokens=12),
     }
 
 
@@ -141,7 +118,13 @@ def ask(name: str, row: Row) -> Messages:
 
 
 def _player(
-    directory: Path, name: str, rows: Iterator[Row], sizes: tuple[int, int, int], max_tokens: int, **spec: object
+    directory: Path,
+    name: str,
+    rows: Iterator[Row],
+    sizes: tuple[int, int, int],
+    *,
+    spec: Mapping[str, object],
+    max_tokens: int,
 ) -> Player:
     for split, count in zip(("train", "val", "test"), sizes, strict=True):
         write_jsonl(directory / f"{name}.{split}.jsonl", take(rows, count))
