@@ -56,9 +56,9 @@ CLASSIFY = {
     "task": "classify",
     "instruction": INSTRUCTION,
     "lr": 1e-3,
-    "steps": 36,
-    "every": 18,
-    "gate": '"test/accuracy" = { min = 0.8, vs = "base", min_gain = 0.2 }',
+    "steps": 42,
+    "every": 21,
+    "gate": '"test/accuracy" = { min = 0.75, vs = "base", min_gain = 0.3 }',
     "capture": "true",
 }
 WRITE = {
