@@ -149,6 +149,12 @@ def test_a_label_needs_several_people(lab: Lab, champion: Version, letter_spec: 
     assert set(challenger_spec(labelled, champion, captures).data.labels) == {"v", "s", "Digits"}
 
 
+def test_a_warm_start_is_gentler_and_shorter(champion: Version, letter_spec: Spec) -> None:
+    lasting = msgspec.structs.replace(letter_spec, train=Train(lr=1e-3, steps=9, epochs=3))
+    train = challenger_spec(lasting, champion, []).train
+    assert (train.lr, train.steps, train.epochs) == (5e-4, 5, 2)
+
+
 def test_nothing_held_out_is_learned_from() -> None:
     def rows(name: str, count: int) -> tuple[Example, ...]:
         return tuple(Example((Message("user", f"{name} {i}"), Message("assistant", "x"))) for i in range(count))
