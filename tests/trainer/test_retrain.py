@@ -22,7 +22,7 @@ from trainer.retrain import (
     usable_corrections,
 )
 from trainer.rows import Message
-from trainer.spec import Gate, Spec
+from trainer.spec import Gate, Spec, Train
 
 if TYPE_CHECKING:
     from tests.trainer.conftest import Lab
