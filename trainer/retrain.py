@@ -9,7 +9,6 @@ Knows captures and the job that asks; the gateway, the monitor and the worker ar
 
 from __future__ import annotations
 
-import math
 import random
 import tempfile
 from collections import Counter
@@ -38,13 +37,13 @@ from trainer.spec import Gate, Spec
 NEW_TEST_SHARE = 0.4
 NEW_VAL_SHARE = 0.1
 MIN_NEW_TEST = 8
-REPLAY_PER_NEW = 2
+REPLAY_PER_NEW = 3
 MIN_REPLAY = 64
 MAX_DROP = 0.03
 """What the challenger may lose on the parent's own test set."""
 STRICTLY = 1e-6
-LR_SCALE, STEPS_SCALE, EPOCHS = 0.5, 0.5, 2
-"""A warm start needs less of all three."""
+LR_SCALE, EPOCHS = 0.5, 2
+"""A warm start needs less of both."""
 MIN_LABEL_USES = 3
 """A correction that names an unknown label makes a new one only when people agree on it."""
 
@@ -168,10 +167,9 @@ def mix(old: Splits, new: Sequence[Example], *, seed: int) -> tuple[Splits, list
 
 
 def challenger_spec(spec: Spec, parent: Version, corrections: Sequence[Captured]) -> Spec:
-    """The parent's spec, gentler and shorter, aimed at `prod`; it knows the labels that people have begun to use."""
+    """The parent's spec, gentler, aimed at `prod`; it knows the labels that people have begun to use."""
     replace = msgspec.structs.replace
-    steps = math.ceil(spec.train.steps * STEPS_SCALE) if spec.train.steps else None
-    train = replace(spec.train, lr=spec.train.lr * LR_SCALE, steps=steps, epochs=min(spec.train.epochs, EPOCHS))
+    train = replace(spec.train, lr=spec.train.lr * LR_SCALE, epochs=min(spec.train.epochs, EPOCHS))
     return replace(
         spec,
         job=replace(spec.job, parent=f"{parent.adapter}@{parent.digest}"),

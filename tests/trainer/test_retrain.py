@@ -22,7 +22,7 @@ from trainer.retrain import (
     usable_corrections,
 )
 from trainer.rows import Message
-from trainer.spec import Gate, Spec, Train
+from trainer.spec import Gate, Spec
 
 if TYPE_CHECKING:
     from tests.trainer.conftest import Lab
@@ -147,12 +147,6 @@ def test_a_label_needs_several_people(lab: Lab, champion: Version, letter_spec: 
     data = msgspec.structs.replace(letter_spec.data, labels={"v": "v", "s": "s"})
     labelled = msgspec.structs.replace(letter_spec, data=data)
     assert set(challenger_spec(labelled, champion, captures).data.labels) == {"v", "s", "Digits"}
-
-
-def test_a_warm_start_is_gentler_and_shorter(champion: Version, letter_spec: Spec) -> None:
-    lasting = msgspec.structs.replace(letter_spec, train=Train(lr=1e-3, steps=9, epochs=3))
-    train = challenger_spec(lasting, champion, []).train
-    assert (train.lr, train.steps, train.epochs) == (5e-4, 5, 2)
 
 
 def test_nothing_held_out_is_learned_from() -> None:

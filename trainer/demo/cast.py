@@ -56,8 +56,8 @@ CLASSIFY = {
     "task": "classify",
     "instruction": INSTRUCTION,
     "lr": 1e-3,
-    "steps": 42,
-    "every": 21,
+    "steps": 36,
+    "every": 18,
     "gate": '"test/accuracy" = { min = 0.75, vs = "base", min_gain = 0.3 }',
     "capture": "true",
 }

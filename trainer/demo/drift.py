@@ -163,9 +163,8 @@ def _tell_retraining(narrator: Narrator, ops: Ops) -> None:
 
         job = _until("the retraining", RETRAIN_S, finished)
     narrator.claim(len(ops.jobs()) == 1, "exactly one job was filed")
-    narrator.claim(
-        job["state"] == "succeeded", f"the worker finished it: {job['error'] or '; '.join(job['result']['reasons'])}"
-    )
+    reasons = job["error"] or "; ".join(job["result"]["reasons"])
+    narrator.claim(job["state"] == "succeeded" and job["result"]["promoted"], f"the challenger wins: {reasons}")
 
 
 def _tell_verdict(narrator: Narrator, champion: Version, challenger: Version) -> None:
