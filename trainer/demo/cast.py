@@ -28,7 +28,6 @@ task = "{task}"
 train = "{name}.train.jsonl"
 val = "{name}.val.jsonl"
 test = "{name}.test.jsonl"
-instruction = "{instruction}"
 
 [method]
 r = 16
@@ -54,7 +53,6 @@ min_examples = 80
 
 CLASSIFY = {
     "task": "classify",
-    "instruction": INSTRUCTION,
     "lr": 1e-3,
     "steps": 36,
     "every": 18,
@@ -63,7 +61,6 @@ CLASSIFY = {
 }
 WRITE = {
     "task": "sft",
-    "instruction": "",
     "lr": 5e-4,
     "steps": 14,
     "every": 7,
@@ -112,9 +109,14 @@ def second_edition(directory: Path, player: Player) -> Player:
 
 def ask(name: str, row: Row) -> Messages:
     """The messages an app sends for a row: the same words the adapter was tuned on."""
-    if name == TOPIC:
-        return [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": row["text"]}]
-    return [{"role": "user", "content": row["prompt"]}]
+    content = f"{row['text']}\n\n{INSTRUCTION}" if name == TOPIC else row["prompt"]
+    return [{"role": "user", "content": content}]
+
+
+def lesson(name: str, row: Row) -> dict[str, Messages]:
+    """A row as a line of a training file: what an app would send, and the answer to give."""
+    answer = row["label"] if name == TOPIC else row["completion"]
+    return {"messages": [*ask(name, row), {"role": "assistant", "content": answer}]}
 
 
 def _player(
@@ -127,7 +129,7 @@ def _player(
     max_tokens: int,
 ) -> Player:
     for split, count in zip(("train", "val", "test"), sizes, strict=True):
-        write_jsonl(directory / f"{name}.{split}.jsonl", take(rows, count))
+        write_jsonl(directory / f"{name}.{split}.jsonl", [lesson(name, row) for row in take(rows, count)])
     path = directory / f"{name}.toml"
     path.write_text(SPEC.format(name=name, seed=0, alias="prod", **spec), encoding="utf-8")
     return Player(name, path, tuple(take(rows, 160)), max_tokens)
