@@ -238,7 +238,7 @@ class Engine:
     def _advance(self, output: Output) -> None:
         """Give every row what the pass computed for it; rows whose prompt is complete get their next token."""
         sampling: list[tuple[Answer, torch.Tensor]] = []
-        for chunk, logits, hidden in zip(output.plan.chunks, output.logits, output.hidden, strict=True):
+        for chunk, logits, hidden in zip(output.chunks, output.logits, output.hidden, strict=True):
             answer, samples = _answer_of(chunk), chunk.samples
             answer.observe(chunk, logits, hidden, self.base.input_embeddings)
             self._scheduler.advance(chunk)

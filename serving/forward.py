@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,9 @@ from serving.scheduler import Chunk, Move
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What a step computed, chunk by chunk in the plan's order."""
+    """What a step computed, chunk by chunk."""
 
-    plan: Plan
+    chunks: tuple[Chunk, ...]
     logits: tuple[Tensor, ...]
     """(tokens asked for, vocabulary)"""
     hidden: tuple[Tensor, ...]
@@ -57,19 +57,13 @@ class Forward:
         self, chunks: Sequence[Chunk], adapters: Sequence[LoadedAdapter | None], logits_from: Sequence[int]
     ) -> Output:
         """Compute the chunks. `logits_from[i]`: chunk i's logits are wanted from this position (its stop: none) on."""
-        wanted = {id(chunk): start for chunk, start in zip(chunks, logits_from, strict=True)}
-        plan = self._plan(chunks, adapters)
-        froms = [wanted[id(chunk)] for chunk in plan.chunks]
-        kept = [
-            start + position - chunk.start
-            for chunk, start, first in zip(plan.chunks, plan.starts, froms, strict=True)
-            for position in range(first, chunk.stop)
-        ]
-        logits = self._run(plan, torch.tensor(kept, dtype=torch.long, device=self._base.device))
+        wanted = dict(zip(chunks, logits_from, strict=True))
+        plan = self._plan(chunks, adapters, wanted)
+        logits = self._run(plan)
         assert self._last_hidden is not None
-        sizes = [chunk.stop - first for chunk, first in zip(plan.chunks, froms, strict=True)]
+        sizes = [chunk.stop - wanted[chunk] for chunk in plan.chunks]
         lengths = [chunk.num_tokens for chunk in plan.chunks]
-        return Output(plan, torch.split(logits, sizes), torch.split(self._last_hidden[0], lengths))
+        return Output(plan.chunks, torch.split(logits, sizes), torch.split(self._last_hidden[0], lengths))
 
     def move(self, moves: Sequence[Move]) -> None:
         self._cache.move(moves)
@@ -77,22 +71,24 @@ class Forward:
     def scrub(self, region: Region) -> None:
         self._cache.scrub(region)
 
-    def _plan(self, chunks: Sequence[Chunk], adapters: Sequence[LoadedAdapter | None]) -> Plan:
+    def _plan(
+        self, chunks: Sequence[Chunk], adapters: Sequence[LoadedAdapter | None], logits_from: Mapping[Chunk, int]
+    ) -> Plan:
         paired = zip(chunks, adapters, strict=True)
         slots = self._turn.pack.seat(a for chunk, a in paired if a is not None and chunk.num_tokens == 1)
         arranged = arrange(chunks, adapters)
         last = len(slots)
         arranged.sort(key=lambda pair: (pair[0].num_tokens > 1, slots.get(pair[1], last) if pair[1] else last))
-        return build(arranged, slots, self._kv_heads, self._base.dtype, self._base.device)
+        return build(arranged, logits_from, slots, self._kv_heads, self._base.dtype, self._base.device)
 
-    def _run(self, plan: Plan, kept: Tensor) -> Tensor:
+    def _run(self, plan: Plan) -> Tensor:
         self._turn.plan = plan
         try:
             output = self._tree(
                 input_ids=plan.token_ids,
                 position_ids=plan.positions,
                 use_cache=False,
-                logits_to_keep=kept,
+                logits_to_keep=plan.kept,
                 plan=plan,
                 cache=self._cache,
             )

@@ -62,6 +62,7 @@ class Plan:
     """Place of each chunk's first token."""
     num_decodes: int
     token_ids: Tensor
+    """(1, tokens); 0 where a virtual token stands."""
     positions: Tensor
     write_index: Tensor
     """(kv_heads * tokens,): where in the cache each head of each token goes."""
@@ -75,6 +76,12 @@ class Plan:
     num_seated: int
     slots: Tensor
     """(num_seated,) the slot of each seated token, rising."""
+    adapters: tuple[LoadedAdapter | None, ...]
+    """Whose each chunk is."""
+    kept: Tensor
+    """Places of the tokens whose logits are wanted."""
+    kept_adapters: tuple[LoadedAdapter | None, ...]
+    """Whose each of them is."""
 
 
 def arrange(
@@ -90,19 +97,28 @@ def arrange(
 
 def build(
     arranged: Sequence[tuple[Chunk, LoadedAdapter | None]],
+    logits_from: Mapping[Chunk, int],
     slots: Mapping[LoadedAdapter, int],
     kv_heads: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Plan:
-    """Turn arranged chunks into index tensors. Decoding rows must come sorted by slot."""
+    """Turn arranged chunks into index tensors. Decoding rows must come sorted by slot.
+
+    `logits_from[chunk]`: its logits are wanted from this position (its stop: none) on.
+    """
     chunks = tuple(chunk for chunk, _ in arranged)
     starts, total = [], 0
     for chunk in chunks:
         starts.append(total)
         total += chunk.num_tokens
     num_decodes = sum(chunk.num_tokens == 1 for chunk in chunks)
-    tokens = [token for chunk in chunks for token in chunk.row.tokens[chunk.start : chunk.stop]]
+    tokens = [max(token, 0) for chunk in chunks for token in chunk.row.tokens[chunk.start : chunk.stop]]
+    kept = [
+        (start + position - chunk.start, adapter)
+        for (chunk, adapter), start in zip(arranged, starts, strict=True)
+        for position in range(logits_from[chunk], chunk.stop)
+    ]
     positions = torch.tensor([position for chunk in chunks for position in range(chunk.start, chunk.stop)])
     seated = [slots[adapter] for _, adapter in arranged[:num_decodes] if adapter is not None]
     seats, holders = _seats(seated, len(slots))
@@ -120,6 +136,9 @@ def build(
         seated=None if holders is None else holders.to(device),
         num_seated=len(seated),
         slots=torch.tensor(seated, dtype=torch.long),
+        adapters=tuple(adapter for _, adapter in arranged),
+        kept=torch.tensor([place for place, _ in kept], dtype=torch.long, device=device),
+        kept_adapters=tuple(adapter for _, adapter in kept),
     )
 
 

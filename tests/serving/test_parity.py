@@ -58,7 +58,7 @@ def test_logits_agree_in_prefill_chunks_and_decode(zoo: Zoo) -> None:
             adapters = [zoo.adapter(rows[chunk.row]) for chunk in step.chunks]
             forward.move(step.moves)
             output = forward(step.chunks, adapters, [chunk.start for chunk in step.chunks])
-            for chunk, logits in zip(output.plan.chunks, output.logits, strict=True):
+            for chunk, logits in zip(output.chunks, output.logits, strict=True):
                 seen[chunk.row].append(logits)
                 _advance(planner, chunk, logits)
     for row, index in rows.items():
