@@ -1,10 +1,4 @@
-"""A LoRA adapter in memory, in the layout the batch wants. Reads PEFT's format; knows no batch and no registry.
-
-For each site (linears sharing an input) the adapter keeps one A for all siblings and one B for each:
-
-    a   (in_features, r_q + r_k + r_v)       one product gives every sibling's bottleneck
-    b   q: (r_q, out_q)   k: (r_k, out_k)    scaled by alpha / r (or alpha / sqrt r) once, here
-"""
+"""A LoRA adapter in memory. Reads PEFT's format; knows no batch and no registry."""
 
 from __future__ import annotations
 
@@ -22,6 +16,9 @@ from torch import Tensor
 
 from registry.errors import Corrupt, Invalid, NotFound, Refused
 from serving.base import Base, Site
+from serving.delta import Delta, EmbeddingDelta, Part
+
+__all__ = ["Delta", "EmbeddingDelta", "LoadedAdapter", "Part"]
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -43,39 +40,22 @@ DEFAULTS: dict[str, object] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """One sibling's share of a delta: columns `start:stop` of `a`, and `b` (rank, out_features), scale folded in."""
-
-    sibling: int
-    start: int
-    stop: int
-    b: Tensor
-
-    @property
-    def rank(self) -> int:
-        return self.stop - self.start
-
-
-@dataclass(frozen=True, eq=False)
-class Delta:
-    """What one adapter adds at one site. `a`: (in_features, sum of ranks)."""
-
-    a: Tensor
-    parts: tuple[Part, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in (self.a, *(part.b for part in self.parts)))
-
-
-@dataclass(frozen=True, eq=False)
 class LoadedAdapter:
-    """An adapter ready to serve. `deltas` maps a site's index to what is added there; a missing site adds nothing."""
+    """An adapter ready to serve. `deltas` maps a decoder site's index to what is changed there."""
 
     digest: str
     name: str
     deltas: Mapping[int, Delta]
     num_bytes: int
+    head: Delta | None = None
+    """At the output embedding, `Base.head`."""
+    embedding: EmbeddingDelta | None = None
+    virtual: Tensor | None = None
+    """(num_virtual, hidden_size): embeddings that go before every prompt."""
+
+    @property
+    def num_virtual(self) -> int:
+        return 0 if self.virtual is None else len(self.virtual)
 
     @classmethod
     def from_directory(
