@@ -15,10 +15,13 @@ def admissible(request: Request, vocabulary: int, context: int) -> None:
         raise Invalid(f"the prompt holds a token id outside 0..{vocabulary - 1}", param="prompt")
     if any(not 0 <= token < vocabulary for token in sampling.stop_token_ids):
         raise Invalid(f"stop_token_ids must lie in 0..{vocabulary - 1}", param="stop_token_ids")
-    asked = len(prompt) + sampling.max_tokens
-    if asked > context:
+    if any(not 0 <= token < vocabulary for token, _ in sampling.logit_bias):
+        raise Invalid(f"logit_bias must name token ids in 0..{vocabulary - 1}", param="logit_bias")
+    virtual = request.num_virtual
+    if virtual + len(prompt) + sampling.max_tokens > context:
+        soft = f", {virtual} virtual tokens of the adapter" if virtual else ""
         raise Invalid(
-            f"prompt ({len(prompt)}) and answer ({sampling.max_tokens}) exceed the context of {context} tokens",
+            f"prompt ({len(prompt)}){soft} and answer ({sampling.max_tokens}) exceed the context of {context} tokens",
             param="max_tokens" if len(prompt) < context else "prompt",
             code="context_length_exceeded",
         )

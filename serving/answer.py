@@ -10,7 +10,8 @@ from torch import Tensor
 
 from registry.errors import LorimerError
 from serving.detokenizer import Detokenizer
-from serving.request import Features, Finished, OnEvent, Reason, Request, Timings, Token, Usage
+from serving.grammar import Matcher
+from serving.request import Alternatives, Features, Finished, OnEvent, Reason, Request, Timings, Token, Usage
 from serving.sampler import Choice, Draw, score
 from serving.scheduler import Chunk, Row
 
@@ -25,19 +26,24 @@ class Answer(Row):
     seed: int
     arrived_at: float
     clock: Callable[[], float]
+    matcher: Matcher | None = None
     started_at: float | None = None
     first_token_at: float | None = None
     _hidden_sum: Tensor | None = None
     _embedding_mean: Tensor | None = None
-    _prompt_logprobs: list[float] = field(default_factory=list)
+    _scores: list[tuple[float, Alternatives]] = field(default_factory=list)
+    num_virtual: int = field(init=False)
+    """The adapter's virtual tokens, at the head of the row. No usage, score, feature or penalty counts them."""
+    prompt_end: int = field(init=False)
+    """Where the answer begins."""
 
-    @property
-    def num_prompt(self) -> int:
-        return len(self.request.prompt)
+    def __post_init__(self) -> None:
+        self.num_virtual = self.request.num_virtual
+        self.prompt_end = self.num_virtual + len(self.request.prompt)
 
     @property
     def num_generated(self) -> int:
-        return len(self.tokens) - self.num_prompt
+        return len(self.tokens) - self.prompt_end
 
     def begin(self) -> None:
         """The row has a seat: its waiting is over. Preemption does not make it wait anew."""
@@ -47,16 +53,16 @@ class Answer(Row):
     def logits_from(self, chunk: Chunk) -> int:
         """The first position of the chunk whose logits are needed: to sample from, or to score the prompt with."""
         first = chunk.stop - 1 if chunk.samples else chunk.stop
-        if self.request.score_from is not None and chunk.start < self.num_prompt:
+        if self.request.score_from is not None and chunk.start < self.prompt_end:
             first = min(first, max(chunk.start, self._first_scored - 1))
         return first
 
     def observe(self, chunk: Chunk, logits: Tensor, hidden: Tensor, embeddings: Tensor) -> None:
         """Take from the pass what the request asked to know of its prompt. logits: from `logits_from` on."""
-        if chunk.start >= self.num_prompt:
+        if chunk.start >= self.prompt_end:
             return
         if chunk.start == 0:  # the first time, or once more after preemption
-            self._hidden_sum, self._prompt_logprobs = None, []
+            self._hidden_sum, self._scores = None, []
         if self.request.want_features:
             self._add_features(chunk, hidden, embeddings)
         if self.request.score_from is not None:
@@ -64,17 +70,20 @@ class Answer(Row):
 
     def draw(self) -> Draw:
         sampling = self.request.sampling
-        early = self.num_generated < sampling.min_tokens
-        return Draw(sampling, self.tokens, self.num_prompt, self.seed, tuple(self.end_tokens) if early else ())
+        forbidden = tuple(self.end_tokens) if self.num_generated < sampling.min_tokens else ()
+        allowed = None if self.matcher is None else self.matcher.allowed()
+        return Draw(sampling, self.tokens, self.prompt_end, self.seed, forbidden, allowed)
 
     def take(self, choice: Choice) -> Reason | None:
         """Append the chosen token and tell the listener; the reason if the answer is now over."""
         if self.first_token_at is None:
             self.first_token_at = self.clock()
         self.tokens.append(choice.token)
-        text = self.detokenizer.add(choice.token)
+        if self.matcher is not None:
+            self.matcher.take(choice.token)
+        text = self.detokenizer.add(choice.token, may_stop=self.num_generated >= self.request.sampling.min_tokens)
         reason: Reason | None = None
-        if choice.token in self.end_tokens or self.detokenizer.stopped:
+        if choice.token in self.end_tokens or self.detokenizer.stopped or (self.matcher and self.matcher.is_complete):
             reason = "stop"
         elif self.num_generated >= self.request.sampling.max_tokens:
             reason = "length"
@@ -85,39 +94,44 @@ class Answer(Row):
 
     def finished(self, reason: Reason, error: LorimerError | None = None) -> Finished:
         whole = reason in ("stop", "length")
+        scored = whole and self.request.score_from is not None
+        compared = scored and self.request.prompt_logprobs is not None
         return Finished(
             reason=reason,
-            usage=Usage(self.num_prompt, self.num_generated),
+            usage=Usage(len(self.request.prompt), self.num_generated),
             timings=self._timings(),
             error=error,
             features=self._features() if whole else None,
-            prompt_logprobs=tuple(self._prompt_logprobs) if whole and self.request.score_from is not None else None,
+            prompt_logprobs=tuple(logprob for logprob, _ in self._scores) if scored else None,
+            prompt_top=tuple(top for _, top in self._scores) if compared else None,
         )
 
     @property
     def _first_scored(self) -> int:
-        """The first token has nothing before it to be predicted from."""
-        return max(self.request.score_from or 0, 1)
+        """Place of the first scored token in the row. The prompt's first has nothing before it to be predicted from."""
+        return self.num_virtual + max(self.request.score_from or 0, 1)
 
     def _add_features(self, chunk: Chunk, hidden: Tensor, embeddings: Tensor) -> None:
-        if chunk.start == 0:
+        if self._embedding_mean is None:
             prompt = torch.tensor(self.request.prompt, device=embeddings.device)
             self._embedding_mean = embeddings.index_select(0, prompt).float().mean(dim=0)
-        total = hidden[: max(self.num_prompt - chunk.start, 0)].float().sum(dim=0)
+        real = slice(max(self.num_virtual - chunk.start, 0), self.prompt_end - chunk.start)
+        total = hidden[real].float().sum(dim=0)
         self._hidden_sum = total if self._hidden_sum is None else self._hidden_sum + total
 
     def _add_scores(self, chunk: Chunk, logits: Tensor) -> None:
-        """The logits at position p score the token at p + 1."""
+        """The logits at place p score the token at p + 1."""
         first = self.logits_from(chunk)
-        targets: Sequence[int] = self.request.prompt[first + 1 : chunk.stop + 1]
+        targets: Sequence[int] = self.tokens[first + 1 : min(chunk.stop + 1, self.prompt_end)]
         if first + 1 >= self._first_scored and targets:
-            self._prompt_logprobs += score(logits[: len(targets)], targets)
+            self._scores += score(logits[: len(targets)], targets, self.request.prompt_logprobs or 0)
 
     def _features(self) -> Features | None:
         if self._hidden_sum is None or self._embedding_mean is None:
             return None
-        hidden_mean = (self._hidden_sum / self.num_prompt).cpu().numpy()
-        return Features(self._embedding_mean.cpu().numpy(), hidden_mean, self.num_prompt)
+        num_prompt = len(self.request.prompt)
+        hidden_mean = (self._hidden_sum / num_prompt).cpu().numpy()
+        return Features(self._embedding_mean.cpu().numpy(), hidden_mean, num_prompt)
 
     def _timings(self) -> Timings:
         now = self.clock()

@@ -56,6 +56,7 @@ class Collector:
             usage=event.usage,
             logprobs=logprobs if len(logprobs) == len(tokens) and tokens else None,
             prompt_logprobs=event.prompt_logprobs,
+            prompt_top=event.prompt_top,
             features=event.features,
             error=event.error,
         )

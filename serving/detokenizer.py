@@ -32,8 +32,11 @@ class Detokenizer:
         self._held = ""
         self.stopped = False
 
-    def add(self, token: int) -> str:
-        """The text that has become certain. Sets `stopped` once a stop string is complete; it and the rest are cut."""
+    def add(self, token: int, may_stop: bool = True) -> str:
+        """The text that has become certain. Sets `stopped` once a stop string is complete; it and the rest are cut.
+
+        A stop string that is complete before the answer `may_stop` is text like any other.
+        """
         self._tokens.append(token)
         text = self._decoder.decode(self._tokens[self._window :], skip_special_tokens=True)
         whole = text.rstrip(PARTIAL)
@@ -41,7 +44,7 @@ class Detokenizer:
         self._shown = max(self._shown, len(whole))
         if text and whole == text:
             self._slide(len(text))
-        return self._release(fresh)
+        return self._release(fresh, may_stop)
 
     def flush(self) -> str:
         """What is still held when the answer ends for another reason than a stop string."""
@@ -60,10 +63,10 @@ class Detokenizer:
         context = self._decoder.decode(self._tokens[self._context :], skip_special_tokens=True)
         self._window, self._context, self._shown = self._context, len(self._tokens), len(context)
 
-    def _release(self, fresh: str) -> str:
+    def _release(self, fresh: str, may_stop: bool) -> str:
         text = self._held + fresh
         cuts = [at for stop in self._stop if (at := text.find(stop)) >= 0]
-        if cuts:
+        if cuts and may_stop:
             self.stopped, self._held = True, ""
             return text[: min(cuts)]
         keep = max((_overlap(text, stop) for stop in self._stop), default=0)

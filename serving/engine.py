@@ -14,22 +14,28 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 
 from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, Unavailable
 from registry.settings import Settings
+from serving.adapter import LoadedAdapter
 from serving.admission import admissible
 from serving.answer import Answer
 from serving.base import Base
 from serving.collect import Collector
 from serving.detokenizer import Detokenizer
 from serving.forward import Forward, Output
+from serving.grammar import Grammars
 from serving.regions import Regions
 from serving.request import Completion, OnEvent, Reason, Request
 from serving.sampler import choose
 from serving.scheduler import Chunk, Scheduler
 from serving.stats import EngineStats
+
+OnFault: TypeAlias = Callable[[LoadedAdapter, LorimerError], None]
+"""Told, on the engine's thread, of an adapter that failed a request. Must not block."""
 
 logger = logging.getLogger("lorimer.engine")
 
@@ -48,15 +54,18 @@ class Engine:
         max_context: int = 0,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        on_fault: OnFault | None = None,
     ) -> None:
         regions = Regions(kv_tokens)
         if not regions.largest:
             raise Invalid(f"kv_tokens={kv_tokens} is too small to hold any row", param="kv_tokens")
         self.base = base
+        self.grammars = Grammars(base)
         self.max_context = min(max_context or base.profile.context_length, base.profile.context_length, regions.largest)
         self._max_open = max_batch + max_waiting
         self._clock = clock
         self._rng = rng or random.Random()
+        self._on_fault = on_fault
         self._forward = Forward(base, regions.total)
         self._scheduler = Scheduler(regions, max_batch, prefill_tokens)
         self._stats = EngineStats(kv_total=regions.total)
@@ -68,7 +77,7 @@ class Engine:
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def from_settings(cls, base: Base, settings: Settings) -> Engine:
+    def from_settings(cls, base: Base, settings: Settings, on_fault: OnFault | None = None) -> Engine:
         return cls(
             base,
             max_batch=settings.max_batch,
@@ -76,6 +85,7 @@ class Engine:
             prefill_tokens=settings.prefill_tokens,
             kv_tokens=settings.kv_tokens,
             max_context=settings.max_context,
+            on_fault=on_fault,
         )
 
     def start(self) -> None:
@@ -153,8 +163,8 @@ class Engine:
         sampling = request.sampling
         own = frozenset() if sampling.ignore_eos else self.base.eos_token_ids
         return Answer(
-            tokens=list(request.prompt),
-            max_length=len(request.prompt) + sampling.max_tokens,
+            tokens=[*range(-1, -1 - request.num_virtual, -1), *request.prompt],
+            max_length=request.num_virtual + len(request.prompt) + sampling.max_tokens,
             request=request,
             on_event=on_event,
             detokenizer=Detokenizer(self.base.tokenizer.backend_tokenizer, sampling.stop),
@@ -162,6 +172,7 @@ class Engine:
             seed=self._rng.getrandbits(64) if sampling.seed is None else sampling.seed,
             arrived_at=self._clock(),
             clock=self._clock,
+            matcher=sampling.grammar.matcher() if sampling.grammar else None,
         )
 
     # The engine's thread, from here on.
@@ -227,7 +238,7 @@ class Engine:
             try:
                 outputs.append(self._pass([chunk]))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this row's alone
-                self._fail(_answer_of(chunk), error)
+                self._fail(_answer_of(chunk), error, fault=True)
         return outputs
 
     def _pass(self, chunks: Sequence[Chunk]) -> Output:
@@ -253,7 +264,7 @@ class Engine:
         logits = torch.stack([row for _, row in rows])
         for (answer, _), choice in zip(rows, choose(logits, [answer.draw() for answer, _ in rows]), strict=True):
             if choice is None:
-                self._fail(answer, Corrupt(f"{_blame(answer)} gave numbers that are not finite"))
+                self._fail(answer, Corrupt(f"{_blame(answer)} gave numbers that are not finite"), fault=True)
                 continue
             try:
                 reason = answer.take(choice)
@@ -263,7 +274,7 @@ class Engine:
             if reason is not None:
                 self._finish(answer, reason)
 
-    def _fail(self, answer: Answer, error: Exception) -> None:
+    def _fail(self, answer: Answer, error: Exception, fault: bool = False) -> None:
         """End one row with an error and leave nothing of its numbers in the cache."""
         logger.error("request %s failed: %s", answer.request.id, error)
         if answer.region is not None:
@@ -271,6 +282,8 @@ class Engine:
         known = error if isinstance(error, LorimerError) else Unavailable(f"{_blame(answer)} failed: {error}")
         self._stats = replace(self._stats, failed_rows=self._stats.failed_rows + 1)
         self._finish(answer, "error", known)
+        if fault and self._on_fault is not None and answer.request.adapter is not None:
+            self._on_fault(answer.request.adapter, known)
 
     def _finish(self, answer: Answer, reason: Reason, error: LorimerError | None = None) -> None:
         self._scheduler.remove(answer)
@@ -283,7 +296,7 @@ class Engine:
 
     def _count(self, chunks: Sequence[Chunk], seconds: float) -> None:
         adapters = {_answer_of(chunk).request.adapter for chunk in chunks} - {None}
-        prompt = sum(chunk.num_tokens for chunk in chunks if chunk.start < _answer_of(chunk).num_prompt)
+        prompt = sum(chunk.num_tokens for chunk in chunks if chunk.start < _answer_of(chunk).prompt_end)
         sampled = sum(chunk.samples for chunk in chunks)
         with self._wake:
             self._stats = self._stats.after_step(seconds, len(adapters), prompt, sampled)

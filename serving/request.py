@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from registry.errors import Invalid, LorimerError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from serving.adapter import LoadedAdapter
+    from serving.grammar import Grammar
 
 Reason = Literal["stop", "length", "abort", "error", "deadline"]
 
@@ -37,6 +39,10 @@ class Sampling:
     repetition_penalty: float = 1.0
     logprobs: int | None = None
     """How many alternatives to report beside the chosen token's log-probability; None reports nothing."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and what is added to their logits."""
+    grammar: Grammar | None = None
+    """What the answer must be; it ends when the grammar is complete."""
 
     def __post_init__(self) -> None:
         _check(self.max_tokens >= 0, "max_tokens", "must not be negative")
@@ -50,17 +56,21 @@ class Sampling:
         _check(0 < self.repetition_penalty <= 100, "repetition_penalty", "must lie in (0, 100]")
         _check(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", "must lie between 0 and 20")
         _check(all(self.stop), "stop", "must not contain an empty string")
+        _check(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "logit_bias", "must lie in [-100, 100]")
 
-    @property
-    def penalises(self) -> bool:
-        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0)
+    @cached_property
+    def adjusts(self) -> bool:
+        """Whether the logits are not taken as the model gave them."""
+        penalises = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0
+        return bool(penalises or self.logit_bias or self.grammar)
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """One prompt for one adapter (None: the bare base). The caller keeps the adapter's lease until `Finished`.
 
-    `score_from`: also return the log-probabilities of prompt tokens at positions >= max(score_from, 1).
+    `score_from`: also return the log-probabilities of prompt tokens at positions >= max(score_from, 1), and with
+    `prompt_logprobs` so many alternatives to each.
     `deadline`: a `time.monotonic` instant after which the work is dropped.
     """
 
@@ -70,8 +80,19 @@ class Request:
     adapter: LoadedAdapter | None = None
     tenant: str = "default"
     score_from: int | None = None
+    prompt_logprobs: int | None = None
     want_features: bool = False
     deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        asked = self.prompt_logprobs
+        _check(asked is None or self.score_from is not None, "prompt_logprobs", "needs score_from")
+        _check(asked is None or 0 <= asked <= 20, "prompt_logprobs", "must lie between 0 and 20")
+
+    @property
+    def num_virtual(self) -> int:
+        """How many virtual tokens the adapter puts before the prompt."""
+        return self.adapter.num_virtual if self.adapter is not None else 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,10 @@ class Features:
     num_prompt_tokens: int
 
 
+Alternatives: TypeAlias = tuple[tuple[int, float], ...]
+"""The likeliest tokens at one place and their log-probabilities, the likeliest first."""
+
+
 @dataclass(frozen=True)
 class Token:
     """One generated token, the end token too. `text` is new text; half a character or a stop prefix is held back."""
@@ -105,7 +130,7 @@ class Token:
     id: int
     text: str
     logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
+    top: Alternatives = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +143,8 @@ class Finished:
     error: LorimerError | None = None
     features: Features | None = None
     prompt_logprobs: tuple[float, ...] | None = None
+    prompt_top: tuple[Alternatives, ...] | None = None
+    """Beside each of `prompt_logprobs`, when alternatives were asked for."""
 
 
 Event: TypeAlias = Token | Finished
@@ -134,6 +161,7 @@ class Completion:
     usage: Usage
     logprobs: tuple[float, ...] | None = None
     prompt_logprobs: tuple[float, ...] | None = None
+    prompt_top: tuple[Alternatives, ...] | None = None
     features: Features | None = None
     error: LorimerError | None = None
 

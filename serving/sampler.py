@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from serving.request import Sampling
+from serving.request import Alternatives, Sampling
 
 CANDIDATES = 1024
 """How many of the likeliest tokens are sorted before falling back to the whole vocabulary."""
@@ -22,13 +22,15 @@ SCORED_ROWS = 128
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One row's wish: its sampling parameters, its tokens so far, and which tokens may not come yet."""
+    """One row's wish: its sampling parameters, its tokens so far, and which tokens may come."""
 
     sampling: Sampling
     tokens: Sequence[int]
     num_prompt: int
     seed: int
     forbidden: Sequence[int] = ()
+    allowed: Tensor | None = None
+    """(vocabulary,) bool; None: all."""
 
     @property
     def num_drawn(self) -> int:
@@ -38,14 +40,14 @@ class Draw:
     def is_plain(self) -> bool:
         """Greedy, with nothing to adjust or to report: the batched argmax is the answer."""
         wants = self.sampling
-        return wants.temperature == 0 and not wants.penalises and wants.logprobs is None and not self.forbidden
+        return wants.temperature == 0 and not wants.adjusts and wants.logprobs is None and not self.forbidden
 
 
 @dataclass(frozen=True)
 class Choice:
     token: int
     logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
+    top: Alternatives = ()
 
 
 def choose(logits: Tensor, draws: Sequence[Draw]) -> list[Choice | None]:
@@ -59,14 +61,17 @@ def choose(logits: Tensor, draws: Sequence[Draw]) -> list[Choice | None]:
     ]
 
 
-def score(logits: Tensor, targets: Sequence[int]) -> list[float]:
-    """Log-probability of each target under its row of logits (rows, vocabulary)."""
+def score(logits: Tensor, targets: Sequence[int], alternatives: int = 0) -> list[tuple[float, Alternatives]]:
+    """Log-probability of each target under its row of logits (rows, vocabulary), and the likeliest others beside it."""
     wanted = torch.tensor(targets, device=logits.device)
-    scores: list[float] = []
+    scores: list[tuple[float, Alternatives]] = []
     for start in range(0, len(targets), SCORED_ROWS):
         rows = slice(start, start + SCORED_ROWS)
         logprobs = torch.log_softmax(logits[rows], dim=-1, dtype=torch.float32)
-        scores += logprobs.gather(1, wanted[rows, None])[:, 0].tolist()
+        values, ids = logprobs.topk(alternatives)
+        own = logprobs.gather(1, wanted[rows, None])[:, 0].tolist()
+        tops = [tuple(zip(*pair, strict=True)) for pair in zip(ids.tolist(), values.tolist(), strict=True)]
+        scores += zip(own, tops, strict=True)
     return scores
 
 
@@ -87,13 +92,13 @@ def _draw(raw: Tensor, draw: Draw) -> Choice:
 
 
 def _adjust(raw: Tensor, draw: Draw) -> Tensor:
-    """Penalties and forbidden tokens. Repetition looks at prompt and answer, presence and frequency at the answer."""
+    """Penalties and biases. Repetition looks at prompt and answer, presence and frequency at the answer."""
     sampling = draw.sampling
-    if not sampling.penalises and not draw.forbidden:
+    if not sampling.adjusts and not draw.forbidden:
         return raw
     logits = raw.clone()
     if sampling.repetition_penalty != 1.0:
-        seen = torch.tensor(sorted(set(draw.tokens)), device=raw.device)
+        seen = torch.tensor(sorted({token for token in draw.tokens if token >= 0}), device=raw.device)
         values = logits[seen]
         penalty = sampling.repetition_penalty
         logits[seen] = torch.where(values > 0, values / penalty, values * penalty)
@@ -101,8 +106,20 @@ def _adjust(raw: Tensor, draw: Draw) -> Tensor:
     if len(answer) and (sampling.presence_penalty or sampling.frequency_penalty):
         ids, counts = torch.unique(answer, return_counts=True)
         logits[ids] -= sampling.presence_penalty + sampling.frequency_penalty * counts
+    if sampling.logit_bias:
+        biased, biases = (torch.tensor(column, device=raw.device) for column in zip(*sampling.logit_bias, strict=True))
+        logits.index_add_(0, biased, biases.float())
+    return _restrict(logits, draw)
+
+
+def _restrict(logits: Tensor, draw: Draw) -> Tensor:
+    """Only tokens that may come. A grammar that can do nothing but end wins over `forbidden`."""
+    if draw.allowed is not None:
+        logits.masked_fill_(~draw.allowed.to(logits.device), float("-inf"))
     if draw.forbidden:
-        logits[list(draw.forbidden)] = float("-inf")
+        free = logits.clone()
+        free[list(draw.forbidden)] = float("-inf")
+        return free if draw.allowed is None or float(free.max()) > float("-inf") else logits
     return logits
 
 

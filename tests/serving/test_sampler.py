@@ -105,7 +105,35 @@ def test_a_row_that_is_not_finite_is_reported_and_its_mates_are_not(bad: float) 
 def test_scores_are_log_probabilities() -> None:
     rows = torch.stack([LOGITS] * 300)
     scores = score(rows, [token % 5 for token in range(300)])
-    assert scores == pytest.approx([float(LOGITS[token % 5]) for token in range(300)], abs=1e-5)
+    assert [own for own, _ in scores] == pytest.approx([float(LOGITS[token % 5]) for token in range(300)], abs=1e-5)
+    assert [top for _, top in scores] == [()] * 300
+
+
+def test_scores_come_with_the_likeliest_alternatives() -> None:
+    ((own, top),) = score(LOGITS[None], [4], 2)
+    assert own == pytest.approx(float(LOGITS[4]), abs=1e-5)
+    assert [token for token, _ in top] == [0, 1]
+    assert [value for _, value in top] == pytest.approx(LOGITS[:2].tolist(), abs=1e-5)
+
+
+def test_a_bias_is_added_to_a_tokens_logit() -> None:
+    assert only(LOGITS, draw(temperature=0, logit_bias=((3, 5.0), (0, -1.0)))) == 3
+    assert only(LOGITS, draw(temperature=0, logit_bias=((0, -100.0), (1, -100.0)))) == 2
+    assert 0 not in frequencies(300, logit_bias=((0, -100.0),))
+
+
+def test_a_repetition_penalty_ignores_virtual_tokens() -> None:
+    assert only(LOGITS, draw((-1, -2, 4), 3, temperature=0, repetition_penalty=5.0)) == 0
+
+
+def test_a_grammar_that_can_only_end_may_end_early() -> None:
+    only_zero = torch.tensor([True, False, False, False, False])
+    wish = Draw(Sampling(max_tokens=9, temperature=0), (1,), 1, 0, (0,), only_zero)
+    assert only(LOGITS, wish) == 0
+    either = Draw(
+        Sampling(max_tokens=9, temperature=0), (1,), 1, 0, (0,), torch.tensor([True, False, False, True, False])
+    )
+    assert only(LOGITS, either) == 3
 
 
 @pytest.mark.parametrize(
@@ -120,6 +148,7 @@ def test_scores_are_log_probabilities() -> None:
         {"logprobs": 21},
         {"stop": ("",)},
         {"repetition_penalty": 0},
+        {"logit_bias": ((1, 101.0),)},
     ],
 )
 def test_bad_parameters_are_named(bad: dict[str, Any]) -> None:

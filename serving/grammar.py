@@ -1,0 +1,115 @@
+"""What an answer must look like, token by token: JSON schemas through llguidance. Knows no engine and no logits.
+
+A `Grammar` is compiled once, off the engine's thread, and shared by all rows that ask for it; each row walks its own
+`Matcher`. Compiled grammars are kept per tokenizer by canonical schema.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.hf import from_tokenizer
+from torch import Tensor
+
+from registry.errors import Invalid
+from serving.base import Base
+
+CACHED = 256
+"""Compiled grammars kept, the least recently used let go first."""
+PARAM = "response_format"
+
+
+class Matcher:
+    """One row's walk through a grammar."""
+
+    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing can follow: the answer is over."""
+        return bool(self._matcher.is_stopped())
+
+    def allowed(self) -> Tensor:
+        """(vocabulary,) bool: the tokens that may come next; end tokens where the answer may end."""
+        words = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        bits = words[:, None] >> torch.arange(8, dtype=torch.uint8) & 1
+        return bits.reshape(-1)[: self._vocab_size].bool()
+
+    def take(self, token: int) -> None:
+        """Walk on by one allowed token."""
+        if not self._matcher.consume_token(token):
+            raise Invalid(f"the answer left its grammar: {self._matcher.get_error()}", param=PARAM)
+
+
+class Grammar:
+    """A compiled grammar."""
+
+    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+
+    def matcher(self) -> Matcher:
+        return Matcher(self._matcher.deep_copy(), self._vocab_size)
+
+
+class Grammars:
+    """Compiles grammars for one base's tokenizer. Safe from any thread; compiling may take 100 ms and more."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._lock = threading.Lock()
+        self._tokenizer: LLTokenizer | None = None
+        self._compiled: OrderedDict[str, Grammar] = OrderedDict()
+
+    def from_schema(self, schema: Mapping[str, Any] | str) -> Grammar:
+        """A grammar for the JSON values that a JSON schema admits. Invalid says what in the schema cannot be had."""
+        return self._of(_canonical(schema))
+
+    def any_object(self) -> Grammar:
+        """A grammar for JSON objects of whatever content."""
+        return self._of('{"type":"object"}')
+
+    def _of(self, schema: str) -> Grammar:
+        with self._lock:
+            if (grammar := self._compiled.get(schema)) is not None:
+                self._compiled.move_to_end(schema)
+                return grammar
+        grammar = self._compile(schema)
+        with self._lock:
+            self._compiled[schema] = grammar
+            if len(self._compiled) > CACHED:
+                self._compiled.popitem(last=False)
+        return grammar
+
+    def _compile(self, schema: str) -> Grammar:
+        matcher = LLMatcher(self._ready(), LLMatcher.grammar_from_json_schema(schema), log_level=0)
+        if matcher.is_error():
+            raise Invalid(f"the schema cannot be used: {matcher.get_error().splitlines()[0]}", param=PARAM)
+        return Grammar(matcher, self._base.profile.vocab_size)
+
+    def _ready(self) -> LLTokenizer:
+        """The tokenizer as llguidance wants it; built at the first use, for that takes a second."""
+        with self._lock:
+            if self._tokenizer is None:
+                ends = sorted(self._base.eos_token_ids)
+                self._tokenizer = from_tokenizer(self._base.tokenizer, self._base.profile.vocab_size, ends)
+            return self._tokenizer
+
+
+def _canonical(schema: Mapping[str, Any] | str) -> str:
+    """One text for one schema; the order of properties stays, for it is the order in which they are written."""
+    try:
+        value = json.loads(schema) if isinstance(schema, str) else schema
+        if not isinstance(value, Mapping):
+            raise Invalid("a JSON schema is an object", param=PARAM)
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"the schema is no JSON: {error}", param=PARAM) from error
