@@ -1,5 +1,10 @@
-"""Which adapters are in memory: a byte budget, one load at a time per adapter, and leases that pin what is in use.
+"""Which adapters are in memory: an exact byte budget, one load at a time per adapter, leases on what is in use.
 
+    store -> disk -> device       `fetch` verifies the disk's copy; the device's copy is what the engine multiplies with
+
+On a CPU-only host the device is the host's own memory: the tensors that a step reads lie there once and nowhere else. A
+load reserves its bytes before it takes them, evicting what is cheapest to lose. What is leased, pinned or loading is
+never evicted: a load that finds no room waits for some, and only after `patience_s` exceeds the budget, and is counted.
 Loads run in their own threads, so that rows already running never wait for a cold adapter. Knows no batch.
 """
 
@@ -8,67 +13,46 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
-from registry.errors import Busy, LorimerError, Unavailable
+from registry.errors import Busy, LorimerError, Refused, Unavailable
 from serving.adapter import LoadedAdapter
+from serving.backoff import Backoff
 from serving.base import Base
+from serving.footprint import footprint
+from serving.lease import Lease, give_up
+from serving.loaders import Loaders
+from serving.seats import Make, Reserve, Seat, Seats
 
 LOADERS = 2
-
-
-@dataclass(eq=False)
-class _Seat:
-    """One resident or arriving adapter. Evictable once loaded and while nobody leases it."""
-
-    future: Future[LoadedAdapter]
-    leases: int = 0
-    uses: int = 0
-    last_used: float = 0.0
-    load_s: float = 0.0
-    num_bytes: int = 0
-
-    def keep_value(self, now: float) -> float:
-        """What evicting would cost per byte freed: reload time times how often it is used, fading with idleness."""
-        return self.load_s * self.uses / (max(self.num_bytes, 1) * (1.0 + now - self.last_used))
+PATIENCE_S = 1.0
+CLOSE_S = 5.0
 
 
 @dataclass(frozen=True)
 class ResidencyStats:
-    resident: int
-    resident_bytes: int
-    byte_budget: int
-    leased: int
-    hits: int
-    misses: int
-    evictions: int
-    load_seconds: float
+    """Counters since the start, except what is resident, loading, leased and pinned now."""
 
-
-@dataclass(eq=False)
-class Lease:
-    """The right to use an adapter. It stays in memory until released; releasing twice is harmless."""
-
-    adapter: LoadedAdapter
-    load_s: float
-    _release: Callable[[], None]
-    _open: bool = field(default=True)
-
-    def release(self) -> None:
-        if self._open:
-            self._open = False
-            self._release()
-
-    def __enter__(self) -> Lease:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
+    resident: int = 0
+    resident_bytes: int = 0
+    loading: int = 0
+    loading_bytes: int = 0
+    byte_budget: int = 0
+    peak_bytes: int = 0
+    leased: int = 0
+    pinned: int = 0
+    hits: int = 0
+    misses: int = 0
+    prefetches: int = 0
+    evictions: int = 0
+    overdrafts: int = 0
+    """Loads that exceeded the budget because nothing could be evicted for `patience_s`."""
+    failures: int = 0
+    held_back: int = 0
+    """Requests answered with an earlier failure, without a new try."""
+    load_seconds: float = 0.0
 
 
 class Residency:
@@ -80,140 +64,218 @@ class Residency:
         base: Base,
         byte_budget: int,
         *,
+        patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
         self._base = base
-        self._budget = byte_budget
+        self._patience_s = patience_s
         self._clock = clock
-        self._lock = threading.Lock()
-        self._seats: dict[str, _Seat] = {}
-        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="adapter-loader")
-        self._hits = self._misses = self._evictions = 0
-        self._load_seconds = 0.0
+        self._room = threading.Condition()
+        self._seats = Seats(byte_budget)
+        self._backoff = Backoff(clock)
+        self._stats = ResidencyStats(byte_budget=byte_budget)
+        self._loaders = Loaders(LOADERS)
+        self._closed = False
+
+    def request(self, digest: str, make: Make | None = None) -> Future[Lease]:
+        """A lease, at once when the adapter is here, else once it is; never blocks. Raises a failure of just now.
+
+        `make` makes an adapter that no store holds, such as a mix. Release the lease, or `give_up` the future.
+        """
+        pending: Future[Lease] = Future()
+        with self._room:
+            self._seats.use(digest)
+            seat = self._seats.get(digest)
+            if seat is not None and seat.adapter is not None:
+                self._count(hits=1)
+                pending.set_result(self._lease(seat, 0.0))
+                return pending
+            if seat is None:
+                self._raise_standing_failure(digest)
+                seat = self._open(digest, make or self._from_store(digest))
+            self._count(misses=1)
+            seat.waiting.append(pending)
+            if len(seat.waiting) == 1:
+                self._loaders.submit(lambda: self._load(seat), urgent=True)
+        return pending
 
     def acquire(self, digest: str, timeout_s: float | None = None) -> Lease:
-        """Lease an adapter, loading it if need be. Raises what the load raised; Busy after `timeout_s`."""
-        started = self._clock()
-        with self._lock:
-            seat = self._seats.get(digest)
-            if seat is None:
-                self._misses += 1
-                seat = self._seats[digest] = _Seat(self._submit(digest))
-            else:
-                self._hits += 1
-            seat.leases += 1
-            seat.uses += 1
-            seat.last_used = started
+        """As `request`, and wait for it. Raises what the load raised; Busy after `timeout_s`."""
+        pending = self.request(digest)
         try:
-            adapter = seat.future.result(timeout_s)
+            return pending.result(timeout_s)
         except TimeoutError as error:
-            self._release(seat)
+            give_up(pending)
             raise Busy(f"adapter {digest[:19]} is still loading") from error
-        except BaseException:
-            self._release(seat)
+        except KeyboardInterrupt:
+            give_up(pending)
             raise
-        return Lease(adapter, self._clock() - started, lambda: self._release(seat))
-
-    def try_acquire(self, digest: str) -> Lease | None:
-        """A lease at once if the adapter is in memory, else None; never waits."""
-        with self._lock:
-            seat = self._seats.get(digest)
-            if seat is None or not seat.num_bytes:
-                return None
-            self._hits += 1
-            seat.leases += 1
-            seat.uses += 1
-            seat.last_used = self._clock()
-        return Lease(seat.future.result(), 0.0, lambda: self._release(seat))
 
     def prefetch(self, digest: str) -> None:
-        """Start loading without waiting and without a lease."""
-        with self._lock:
-            if digest not in self._seats:
-                self._misses += 1
-                self._seats[digest] = _Seat(self._submit(digest), last_used=self._clock())
+        """Start loading behind all that is waited for; dropped when there is no room, or it failed just now."""
+        with self._room:
+            if self._seats.get(digest) is None and self._backoff.standing(digest) is None:
+                seat = self._open(digest, self._from_store(digest))
+                self._count(prefetches=1)
+                self._loaders.submit(lambda: self._load(seat), urgent=False)
+
+    def pin(self, digest: str) -> None:
+        """Load it and keep it, leased or not. Pin again to retry a load that failed."""
+        with self._room:
+            self._seats.pinned.add(digest)
+            self.prefetch(digest)
+
+    def unpin(self, digest: str) -> None:
+        with self._room:
+            self._seats.pinned.discard(digest)
+            self._make_room()
 
     def is_resident(self, digest: str) -> bool:
-        with self._lock:
+        with self._room:
             seat = self._seats.get(digest)
-            return seat is not None and seat.num_bytes > 0
+            return seat is not None and seat.adapter is not None
 
     def stats(self) -> ResidencyStats:
-        with self._lock:
-            resident = [seat for seat in self._seats.values() if seat.num_bytes]
-            return ResidencyStats(
+        with self._room:
+            seats, resident = self._seats, self._seats.resident()
+            resident_bytes = sum(seat.num_bytes for seat in resident)
+            return replace(
+                self._stats,
                 resident=len(resident),
-                resident_bytes=sum(seat.num_bytes for seat in resident),
-                byte_budget=self._budget,
+                resident_bytes=resident_bytes,
+                loading=len(seats.all()) - len(resident),
+                loading_bytes=seats.num_bytes - resident_bytes,
+                peak_bytes=seats.peak_bytes,
                 leased=sum(seat.leases > 0 for seat in resident),
-                hits=self._hits,
-                misses=self._misses,
-                evictions=self._evictions,
-                load_seconds=self._load_seconds,
+                pinned=len(seats.pinned),
+                evictions=seats.evictions,
             )
 
     def check_integrity(self) -> None:
         """Our own invariants; for tests and idle moments."""
-        with self._lock:
-            for digest, seat in self._seats.items():
-                assert seat.leases >= 0, f"{digest} has {seat.leases} leases"
-                if seat.future.done() and seat.num_bytes:
-                    assert seat.future.result().num_bytes == seat.num_bytes
-            idle = [seat for seat in self._seats.values() if seat.num_bytes and not seat.leases]
-            assert not idle or self._used() <= self._budget, "over budget although something is evictable"
+        with self._room:
+            self._seats.check_integrity()
+            within = self._seats.num_bytes <= self._seats.byte_budget
+            assert within or self._stats.overdrafts, "over the budget without an overdraft"
 
     def close(self) -> None:
-        self._loaders.shutdown(wait=True, cancel_futures=True)
+        """End what waits with Unavailable, and the threads. Returns even if a store never answers."""
+        with self._room:
+            self._closed = True
+            unserved = [pending for seat in self._seats.all() for pending in _let_go(seat)]
+            self._room.notify_all()
+        for pending in unserved:
+            pending.set_exception(_closing())
+        self._loaders.close(CLOSE_S)
 
-    def _submit(self, digest: str) -> Future[LoadedAdapter]:
-        try:
-            return self._loaders.submit(self._load, digest)
-        except RuntimeError as error:
-            raise Unavailable("the engine is shutting down") from error
+    def _raise_standing_failure(self, digest: str) -> None:
+        error = self._backoff.standing(digest)
+        if error is not None:
+            self._count(held_back=1)
+            raise error.with_traceback(None)
 
-    def _load(self, digest: str) -> LoadedAdapter:
-        started = self._clock()
-        try:
-            adapter = LoadedAdapter.from_directory(self._fetch(digest), self._base, digest=digest)
-        except LorimerError:
-            self._forget(digest)
-            raise
-        except Exception as error:
-            self._forget(digest)
-            raise Unavailable(f"adapter {digest[:19]} cannot be loaded: {error}") from error
-        with self._lock:
-            seat = self._seats[digest]
-            seat.num_bytes = max(adapter.num_bytes, 1)
-            seat.load_s = max(self._clock() - started, 1e-6)
-            self._load_seconds += seat.load_s
-            self._make_room()
-        return adapter
+    def _open(self, digest: str, make: Make) -> Seat:
+        if self._closed:
+            raise _closing()
+        return self._seats.add(Seat(digest, make))
 
-    def _forget(self, digest: str) -> None:
-        """A failed load leaves nothing behind: the next caller tries afresh."""
-        with self._lock:
-            del self._seats[digest]
+    def _lease(self, seat: Seat, load_s: float) -> Lease:
+        assert seat.adapter is not None
+        seat.leases += 1
+        return Lease(seat.adapter, load_s, lambda lease: self._release(seat, lease))
 
-    def _release(self, seat: _Seat) -> None:
-        with self._lock:
-            seat.leases -= 1
-            seat.last_used = self._clock()
-            self._make_room()
+    def _release(self, seat: Seat, lease: Lease) -> None:
+        with self._room:
+            if lease.is_open:
+                lease.is_open = False
+                seat.leases -= 1
+                self._make_room()
 
     def _make_room(self) -> None:
-        """Evict the cheapest to lose until within budget. Leased adapters stay, even beyond the budget."""
-        while self._used() > self._budget:
-            now = self._clock()
-            idle = [(seat.keep_value(now), digest) for digest, seat in self._seats.items() if _evictable(seat)]
-            if not idle:
+        """Something may have become evictable: return to the budget, and let loads look again."""
+        self._seats.make_room()
+        self._room.notify_all()
+
+    def _count(self, **more: float) -> None:
+        self._stats = replace(self._stats, **{name: getattr(self._stats, name) + by for name, by in more.items()})
+
+    # The loader's thread, from here on.
+
+    def _load(self, seat: Seat) -> None:
+        with self._room:
+            if seat.is_loading or self._closed:
                 return
-            del self._seats[min(idle)[1]]
-            self._evictions += 1
+            seat.is_loading = True
+        started = self._clock()
+        try:
+            adapter = seat.make(lambda num_bytes: self._reserve(seat, num_bytes))
+        except LorimerError as error:
+            self._failed(seat, error)
+        except Exception as error:  # noqa: BLE001 - told to all who wait
+            self._failed(seat, Unavailable(f"adapter {seat.digest[:19]} cannot be loaded: {error}"))
+        else:
+            self._arrived(seat, adapter, max(self._clock() - started, 1e-6))
 
-    def _used(self) -> int:
-        return sum(seat.num_bytes for seat in self._seats.values())
+    def _from_store(self, digest: str) -> Make:
+        def make(reserve: Reserve) -> LoadedAdapter:
+            directory = self._fetch(digest)
+            reserve(footprint(directory, self._base.dtype))
+            return LoadedAdapter.from_directory(directory, self._base, digest=digest)
+
+        return make
+
+    def _reserve(self, seat: Seat, num_bytes: int) -> None:
+        """Take the bytes out of the budget, waiting for room if anybody waits for the adapter."""
+        budget = self._seats.byte_budget
+        if num_bytes > budget:
+            raise Refused(
+                f"adapter {seat.digest[:19]} needs {num_bytes:,} bytes, more than the whole budget of {budget:,}",
+                hint="raise LORIMER_ADAPTER_BYTES",
+            )
+        with self._room:
+            seats = self._seats
+            self._room.wait_for(
+                lambda: self._closed or seats.could_fit(num_bytes) or not seats.is_wanted(seat), self._patience_s
+            )
+            if self._closed:
+                raise _closing()
+            if not seats.could_fit(num_bytes):
+                if not seats.is_wanted(seat):
+                    seats.remove(seat)
+                    raise Busy(f"there is no room to prefetch adapter {seat.digest[:19]}")
+                self._count(overdrafts=1)
+            seats.make_room(num_bytes)
+            seats.take(seat, num_bytes)
+
+    def _arrived(self, seat: Seat, adapter: LoadedAdapter, load_s: float) -> None:
+        with self._room:
+            is_larger = adapter.num_bytes > seat.num_bytes
+            self._seats.fill(seat, adapter, load_s)
+            self._backoff.succeeded(seat.digest)
+            leases = [(pending, self._lease(seat, load_s)) for pending in _let_go(seat)]
+            fits = self._seats.make_room()
+            self._count(load_seconds=load_s, overdrafts=is_larger and not fits)
+        for pending, lease in leases:
+            pending.set_result(lease)
+
+    def _failed(self, seat: Seat, error: LorimerError) -> None:
+        """Tell all who wait, and leave nothing behind but the memory of the failure."""
+        with self._room:
+            if self._seats.remove(seat) and not self._closed:
+                self._backoff.failed(seat.digest, error)
+                self._count(failures=1)
+            unserved = _let_go(seat)
+            self._room.notify_all()
+        for pending in unserved:
+            pending.set_exception(error)
 
 
-def _evictable(seat: _Seat) -> bool:
-    return seat.num_bytes > 0 and seat.leases == 0
+def _let_go(seat: Seat) -> list[Future[Lease]]:
+    """Those who still wait for it; they wait for nothing else from here on."""
+    waiting, seat.waiting = seat.waiting, []
+    return [pending for pending in waiting if pending.set_running_or_notify_cancel()]
+
+
+def _closing() -> Unavailable:
+    return Unavailable("the engine is shutting down")

@@ -8,7 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
 
@@ -31,7 +31,8 @@ from serving.gateway.access import Keys
 from serving.gateway.choosing import Catalog
 from serving.gateway.metrics import Metrics
 from serving.gateway.recorder import Recorder
-from serving.residency import Lease, Residency
+from serving.lease import Lease, give_up
+from serving.residency import Residency
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,12 +96,14 @@ class Gateway:
         return await asyncio.wrap_future(self._text_thread.submit(function, *args, **kwargs))
 
     async def lease(self, digest: str) -> Lease:
-        """Make an adapter resident and pin it. A caller that is cancelled meanwhile leaves no pin behind."""
-        pending = self._threads.submit(self.residency.acquire, digest)
+        """Make an adapter resident and hold it there. A caller that is cancelled meanwhile leaves no lease behind."""
+        pending = self.residency.request(digest)
+        if pending.done():
+            return pending.result()
         try:
             return await asyncio.wrap_future(pending)
         except asyncio.CancelledError:
-            pending.add_done_callback(_release)
+            give_up(pending)
             raise
 
     def is_ready(self) -> bool:
@@ -195,8 +198,3 @@ def request_log(stream: TextIO) -> FilteringBoundLogger:
         wrapper_class=structlog.make_filtering_bound_logger("info"),
     )
     return log  # type: ignore[no-any-return]
-
-
-def _release(pending: Future[Lease]) -> None:
-    if not pending.cancelled() and pending.exception() is None:
-        pending.result().release()
