@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -27,16 +26,18 @@ class AdapterCache:
         self._lock = Lock()
 
     def path(self, version: Version) -> Path:
-        """The folder with exactly this version's bytes, read and hashed just now."""
+        """The folder with exactly this version's bytes, hashed just now."""
         folder = self._root / version.digest.removeprefix("sha256:")
         with self._lock_of(version.digest):
             if check_files(version, folder):
                 return folder
             self._discard(folder)
-            with suppress(Conflict):  # another process fetched it meanwhile
-                fetch_into(self._store, version, folder)
-            if not check_files(version, folder):
-                raise Unavailable(f"the cached copy of {version.name} in {folder} changes while it is read")
+            try:
+                fetch_into(self._store, version, folder, durable=False)
+            except Conflict as error:  # another process fetched it meanwhile
+                if not check_files(version, folder):
+                    reason = f"the cached copy of {version.name} in {folder} changes while it is read"
+                    raise Unavailable(reason) from error
             return folder
 
     def _lock_of(self, digest: str) -> Lock:

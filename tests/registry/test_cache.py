@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,13 +50,13 @@ def test_many_callers_fetch_once(
     registry: Registry, version: Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
-    fetch = registry.store.fetch
+    chunks = registry.store.chunks
 
-    def counting(key: str, path: Path) -> None:
+    def counting(key: str) -> Iterator[bytes]:
         fetched.append(key)
-        fetch(key, path)
+        return chunks(key)
 
-    monkeypatch.setattr(registry.store, "fetch", counting)
+    monkeypatch.setattr(registry.store, "chunks", counting)
     cache = AdapterCache(tmp_path / "cache", registry)
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _: cache.path(version), range(16)))) == 1
