@@ -1,42 +1,32 @@
-"""A LoRA adapter in memory. Reads PEFT's format; knows no batch and no registry."""
+"""An adapter in memory, of any kind, ready for the batch. Reads PEFT's format; knows no batch and no registry.
+
+file -> a change for each module (lora, ia3, a saved module) -> one delta for each site of linears
+     -> the embedding's delta, the head's, and virtual tokens
+"""
 
 from __future__ import annotations
 
-import json
-import math
-import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from registry.errors import Corrupt, Invalid, NotFound, Refused
+from registry.adapter_config import CONFIG_FILE
+from registry.layout import TOKENS, WEIGHTS_FILE, Module, listed_tokens
+from serving.adapter_file import AdapterFile
 from serving.base import Base, Site
+from serving.change import Change, bias_of, fuse, weight_of
 from serving.delta import Delta, EmbeddingDelta, Part
+from serving.embedding_change import embedding_delta, replaced
+from serving.ia3 import ia3
+from serving.lora import lora, trained_bias, trained_tokens
 
-__all__ = ["Delta", "EmbeddingDelta", "LoadedAdapter", "Part"]
+__all__ = ["CONFIG", "WEIGHTS", "Delta", "EmbeddingDelta", "LoadedAdapter", "Part"]
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-PREFIX = "base_model.model."
-KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight$")
-
-DEFAULTS: dict[str, object] = {
-    "use_dora": False,
-    "bias": "none",
-    "lora_bias": False,
-    "modules_to_save": None,
-    "fan_in_fan_out": False,
-    "trainable_token_indices": None,
-    "target_parameters": None,
-    "layer_replication": None,
-    "megatron_config": None,
-}
-"""Options that change what an adapter computes, and the only values of them that are applied exactly."""
+CONFIG, WEIGHTS = CONFIG_FILE, WEIGHTS_FILE
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,93 +48,89 @@ class LoadedAdapter:
         return 0 if self.virtual is None else len(self.virtual)
 
     @classmethod
+    def make(
+        cls,
+        digest: str,
+        name: str,
+        deltas: Mapping[int, Delta],
+        *,
+        head: Delta | None = None,
+        embedding: EmbeddingDelta | None = None,
+        virtual: Tensor | None = None,
+    ) -> LoadedAdapter:
+        """With its size counted."""
+        size = sum(delta.num_bytes for delta in (*deltas.values(), head, embedding) if delta is not None)
+        return cls(digest, name, deltas, size + (0 if virtual is None else virtual.nbytes), head, embedding, virtual)
+
+    @classmethod
     def from_directory(
         cls, path: Path, base: Base, digest: str | None = None, name: str | None = None
     ) -> LoadedAdapter:
-        """Read a PEFT directory. NotFound, Corrupt, Invalid or Refused name the file or tensor that is to blame."""
-        config = _read_config(path / CONFIG)
-        pairs = _read_pairs(path / WEIGHTS)
-        _check_modules(pairs, base)
-        deltas = {site.index: delta for site in base.sites if (delta := _delta(site, pairs, config, base))}
-        size = sum(delta.num_bytes for delta in deltas.values())
-        return cls(digest or f"directory:{path.resolve()}", name or path.name, deltas, size)
+        """Read a PEFT directory. NotFound, Corrupt or Refused name the file, key or tensor that is to blame."""
+        file = AdapterFile(path, base.profile)
+        digest, name = digest or f"directory:{path.resolve()}", name or path.name
+        if file.layout.prompt is not None:
+            virtual = file.tensor(file.layout.prompt).to(base.device, base.dtype)
+            return cls.make(digest, name, {}, virtual=virtual)
+        reading = _Reading(file, base)
+        return cls.make(digest, name, reading.deltas(), head=reading.head(), embedding=reading.embedding())
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise NotFound(f"{path} does not exist")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise Corrupt(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise Refused(f"{path}: only LoRA adapters can be applied")
-    for option, only in DEFAULTS.items():
-        if (config.get(option) or only) != only:
-            raise Refused(f"{path}: {option}={config[option]!r} cannot be applied exactly")
-    return config
+class _Reading:
+    """One adapter file on its way to being deltas."""
 
+    def __init__(self, file: AdapterFile, base: Base) -> None:
+        self._file, self._base = file, base
+        self._modules = {module.name: module for module in file.layout.modules}
+        self._places = {name: (site, sibling) for site in base.sites for sibling, name in enumerate(site.names)}
+        self._embedding, self._head = self._modules.get(base.embedding_name), self._modules.get(base.head.names[0])
 
-def _read_pairs(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Module name -> {"A": (r, in), "B": (out, r)}, checked to be finite."""
-    if not path.is_file():
-        raise NotFound(f"{path} does not exist")
-    pairs: dict[str, dict[str, Tensor]] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118
-                match = KEY.match(key)
-                if match is None:
-                    raise Refused(f"tensor {key} in {path.name} cannot be applied: it is no LoRA pair of a linear")
-                tensor = file.get_tensor(key).to(torch.float32)
-                if not bool(torch.isfinite(tensor).all()):
-                    raise Refused(f"tensor {key} in {path.name} is not finite")
-                pairs.setdefault(match["module"], {})[match["side"]] = tensor
-    except (SafetensorError, OSError) as error:
-        raise Corrupt(f"{path} cannot be read: {error}") from error
-    return pairs
+    def deltas(self) -> dict[int, Delta]:
+        changes: dict[int, dict[int, Change]] = defaultdict(dict)
+        for name, module in self._modules.items():
+            if module.place == "linear":
+                site, sibling = self._places[name]
+                changes[site.index][sibling] = self._change(module, site, sibling)
+        return {site.index: fuse(site, changes[site.index]) for site in self._base.sites if site.index in changes}
 
+    def head(self) -> Delta | None:
+        """Its own change, or where it shares its weight with the embedding, what the file changes of that."""
+        site, module = self._base.head, self._head
+        if module is not None and TOKENS not in module:
+            return fuse(site, {0: self._change(module, site, 0)})
+        shared = self._embedding if module is None and self._base.profile.is_tied else module
+        if shared is None:
+            return None
+        if (rows := self._file.part(shared, TOKENS)) is not None:
+            tokens = listed_tokens(shared.name, self._file.config, self._base.profile)
+            return fuse(site, {0: trained_tokens(rows, tokens, site.weight)})
+        copied = self._copied(shared, site.weight)
+        return None if copied is None else fuse(site, {0: Change(replacement=copied)})
 
-def _check_modules(pairs: Mapping[str, Mapping[str, Tensor]], base: Base) -> None:
-    for module, pair in pairs.items():
-        shape = base.profile.linears.get(module)
-        if shape is None:
-            raise Refused(f"adapter targets {module}, which is no linear of base {base.profile.identity.id}")
-        if set(pair) != {"A", "B"}:
-            raise Corrupt(f"adapter holds only lora_{next(iter(pair))} of {module}")
-        found = (int(pair["B"].shape[0]), int(pair["A"].shape[1]))
-        if found != tuple(shape) or pair["A"].shape[0] != pair["B"].shape[1]:
-            raise Refused(f"adapter tensor of {module} has shape {found}, the base needs {tuple(shape)}")
+    def embedding(self) -> EmbeddingDelta | None:
+        base, weight = self._base, self._base.input_embeddings
+        if self._embedding is not None:
+            return embedding_delta(self._file, self._embedding, base, self._copied(self._embedding, weight))
+        if self._head is None or not base.profile.is_tied:
+            return None
+        copied = self._copied(self._head, weight)
+        return None if copied is None else replaced(copied, base)
 
+    def _change(self, module: Module, site: Site, sibling: int) -> Change:
+        file, weight, bias = self._file, weight_of(site, sibling), bias_of(site, sibling)
+        if "weight" in module:
+            saved = file.need(module, "weight").to(weight.device)
+            whole = saved.t() if module.name in self._base.profile.transposed else saved
+            return Change(replacement=whole, bias=trained_bias(file, module, "bias", bias))
+        if "bias" in module:
+            return Change(bias=trained_bias(file, module, "bias", bias))
+        copied = self._copied(module, weight)
+        return ia3(file, module, bias, copied) if "ia3_l" in module else lora(file, module, weight, bias, copied)
 
-def _delta(
-    site: Site, pairs: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any], base: Base
-) -> Delta | None:
-    columns: list[Tensor] = []
-    parts: list[Part] = []
-    start = 0
-    for sibling, module in enumerate(site.names):
-        if module not in pairs:
-            continue
-        a, b = pairs[module]["A"], pairs[module]["B"]
-        rank = int(a.shape[0])
-        scaled = (b * scale(config, module, rank)).to(base.dtype)
-        if not bool(torch.isfinite(scaled).all()):
-            raise Refused(f"lora_B of {module} overflows {base.dtype} when scaled")
-        columns.append(a.t())
-        parts.append(Part(sibling, start, start + rank, scaled.t().contiguous().to(base.device)))
-        start += rank
-    if not parts:
-        return None
-    return Delta(torch.cat(columns, dim=1).to(base.dtype).contiguous().to(base.device), tuple(parts))
-
-
-def scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """PEFT's alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA; alpha from `alpha_pattern` where it matches."""
-    patterns: Mapping[str, float] = config.get("alpha_pattern") or {}
-    try:
-        named = next((alpha for key, alpha in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), None)
-    except re.error as error:
-        raise Invalid(f"alpha_pattern is no regular expression: {error}") from error
-    alpha = float(config.get("lora_alpha", 8) if named is None else named)
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    def _copied(self, module: Module, weight: Tensor) -> Tensor | None:
+        """PEFT saves targeted embeddings and heads whole: nothing new, unless they were changed in some other way."""
+        copy = self._file.part(module, "base_layer.weight")
+        if copy is None:
+            return None
+        stored = weight.to(self._file.dtype(module, "base_layer.weight")).to(weight.device, torch.float32)
+        return None if torch.equal(stored, copy.to(weight.device)) else copy.to(weight.device)

@@ -4,6 +4,8 @@ Sibling linears that share an input (q/k/v, gate/up) live in one storage, so tha
 them at once while every module tree still sees its own weight:
 
     qkv   [ q_proj.weight | k_proj.weight | v_proj.weight ]   rows; each weight is a view
+
+The input embedding and the head (the output embedding) are no decoder sites: they have their own places.
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ import hashlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.pytorch_utils import Conv1D
 
 from registry.canonical import canonical, sha256
 from registry.errors import Corrupt, Invalid
 from registry.manifest import BaseIdentity, BaseProfile
 from registry.settings import Settings
 from serving.source import Progress, Source, locate, quiet
+
+Linear: TypeAlias = nn.Linear | Conv1D
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -45,6 +53,12 @@ class Site:
     def in_features(self) -> int:
         return int(self.weight.shape[1])
 
+    @cached_property
+    def columns(self) -> tuple[slice, ...]:
+        """Each sibling's columns of the product, and rows of the weight."""
+        ends = list(accumulate(self.out_features))
+        return tuple(slice(end - size, end) for end, size in zip(ends, self.out_features, strict=True))
+
 
 class Base:
     """One base, loaded. Its tensors are never written to; `check_integrity` proves it."""
@@ -58,9 +72,16 @@ class Base:
         self.device: torch.device = tree.device
         linears = _linears(tree)
         self.sites = _fuse_siblings(linears)
+        """The decoder's linears."""
+        name, module = _named(tree, tree.get_output_embeddings())
+        self.head = _site(len(self.sites), [name], {name: module})
+        self.embedding_name, embedding = _named(tree, tree.get_input_embeddings())
+        self.input_embeddings: Tensor = embedding.weight.detach()
+        scale = getattr(embedding, "embed_scale", None)
+        self.embedding_scale = 1.0 if scale is None else float(torch.as_tensor(scale).to(self.dtype))
+        """What the embedding module multiplies its weight by (Gemma)."""
         self.profile = _profile(tree, tokenizer, source, linears)
         self.eos_token_ids = _end_tokens(tree, tokenizer)
-        self.input_embeddings: Tensor = tree.get_input_embeddings().weight.detach()
         self._resident_sha256 = self._digest_resident()
 
     def module_tree(self, attention: str = "sdpa") -> PreTrainedModel:
@@ -129,14 +150,23 @@ def _read(directory: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
     return tree, tokenizer
 
 
-def _linears(tree: PreTrainedModel) -> dict[str, nn.Linear]:
+def _linears(tree: PreTrainedModel) -> dict[str, Linear]:
     head = tree.get_output_embeddings()
     return {
-        name: module for name, module in tree.named_modules() if isinstance(module, nn.Linear) and module is not head
+        name: module
+        for name, module in tree.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
     }
 
 
-def _fuse_siblings(linears: dict[str, nn.Linear]) -> tuple[Site, ...]:
+def _named(tree: PreTrainedModel, module: nn.Module | None) -> tuple[str, Any]:
+    name = next((name for name, other in tree.named_modules() if other is module), None)
+    if module is None or name is None:
+        raise Invalid(f"{type(tree).__name__} has no input or output embedding of its own; it cannot be a base")
+    return name, module
+
+
+def _fuse_siblings(linears: Mapping[str, Linear]) -> tuple[Site, ...]:
     """Move sibling weights into one storage and leave views behind; every linear ends up in exactly one site."""
     families: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in linears:
@@ -146,33 +176,48 @@ def _fuse_siblings(linears: dict[str, nn.Linear]) -> tuple[Site, ...]:
     sites: list[Site] = []
     for (_, *order), names in families.items():
         names.sort(key=lambda name: order.index(name.rpartition(".")[2]))
-        alike = len({(linears[name].in_features, linears[name].bias is None) for name in names}) == 1
-        for group in [names] if alike else [[name] for name in names]:
+        alike = len({(_shape(linears[name])[1], linears[name].bias is None) for name in names}) == 1
+        plain = all(isinstance(linears[name], nn.Linear) for name in names)
+        for group in [names] if alike and plain else [[name] for name in names]:
             sites.append(_site(len(sites), group, linears))
     return tuple(sites)
 
 
-def _site(index: int, names: list[str], linears: dict[str, nn.Linear]) -> Site:
+def _site(index: int, names: list[str], linears: Mapping[str, Linear]) -> Site:
     modules = [linears[name] for name in names]
+    outs = tuple(_shape(module)[0] for module in modules)
+    if len(modules) == 1:
+        weight, bias = modules[0].weight.detach(), modules[0].bias
+        weight = weight.t() if isinstance(modules[0], Conv1D) else weight
+        return Site(index, tuple(names), weight, None if bias is None else bias.detach(), outs)
     weight = torch.cat([module.weight.detach() for module in modules])
-    bias = None if modules[0].bias is None else torch.cat([module.bias.detach() for module in modules])
-    start = 0
-    for module in modules:
-        rows = slice(start, start + module.out_features)
+    fused = None if modules[0].bias is None else torch.cat([module.bias.detach() for module in modules])
+    site = Site(index, tuple(names), weight, fused, outs)
+    for module, rows in zip(modules, site.columns, strict=True):
         module.weight = nn.Parameter(weight[rows], requires_grad=False)
-        if bias is not None:
-            module.bias = nn.Parameter(bias[rows], requires_grad=False)
-        start = rows.stop
-    return Site(index, tuple(names), weight, bias, tuple(module.out_features for module in modules))
+        if fused is not None:
+            module.bias = nn.Parameter(fused[rows], requires_grad=False)
+    return site
+
+
+def _shape(module: Linear) -> tuple[int, int]:
+    """(out_features, in_features); Conv1D keeps its weight the other way round."""
+    first, second = module.weight.shape
+    return (second, first) if isinstance(module, Conv1D) else (first, second)
 
 
 def _profile(
-    tree: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, source: Source, linears: dict[str, nn.Linear]
+    tree: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, source: Source, linears: Mapping[str, Linear]
 ) -> BaseProfile:
     config = tree.config
-    shapes = {name: (module.out_features, module.in_features) for name, module in linears.items()}
+    shapes = {name: _shape(module) for name, module in linears.items()}
+    hashed = {name: shape for name, shape in shapes.items() if isinstance(linears[name], nn.Linear)}
     architecture = (config.architectures or [type(tree).__name__])[0]
-    shape = {"architecture": architecture, "linears": shapes, "vocab_size": config.vocab_size}
+    # What is hashed here stays as it first was: stored versions and bases are found by it.
+    shape = {"architecture": architecture, "linears": hashed, "vocab_size": config.vocab_size}
+    head_name, head = _named(tree, tree.get_output_embeddings())
+    embedding_name, embedding = _named(tree, tree.get_input_embeddings())
+    biased = [name for name, module in linears.items() if module.bias is not None]
     return BaseProfile(
         identity=BaseIdentity(
             id=source.id,
@@ -188,6 +233,11 @@ def _profile(
         vocab_size=config.vocab_size,
         context_length=config.max_position_embeddings,
         linears=shapes,
+        transposed=tuple(name for name, module in linears.items() if isinstance(module, Conv1D)),
+        biased=tuple(biased if head.bias is None else [*biased, head_name]),
+        embeddings={embedding_name: tuple(embedding.weight.shape)},
+        heads={head_name: tuple(head.weight.shape)},
+        is_tied=head.weight is embedding.weight,
     )
 
 

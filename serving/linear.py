@@ -5,6 +5,7 @@ Rows without an adapter cost nothing extra. Knows no model: a site is a weight, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,15 +16,18 @@ from serving.adapter import Delta
 from serving.base import Site
 from serving.native import add_adapters
 from serving.pack import Pack, Table
-from serving.plan import Plan
+from serving.plan import Plan, Roster
 
 
 @dataclass(eq=False)
 class Turn:
-    """What the linears need to know of the step under way. Set by the forward pass, read by every site."""
+    """What the modules in the tree need to know of the pass under way. Set by the forward pass, read by all of them."""
 
     pack: Pack
     plan: Plan | None = None
+    """For the linears: the arrangement of a pass through the tree."""
+    roster: Roster | None = None
+    """For the embedding and the head: who stands where, in a pass through the tree or through the native stack."""
 
 
 class SiteProduct:
@@ -32,7 +36,6 @@ class SiteProduct:
     def __init__(self, site: Site, turn: Turn) -> None:
         self._site = site
         self._turn = turn
-        self._columns = _columns(site)
         self._input: Tensor | None = None
         self._parts: list[Tensor] = []
 
@@ -40,7 +43,7 @@ class SiteProduct:
         """x: (1, tokens, in_features) -> (1, tokens, out_features of the sibling), a view."""
         if self._input is not x:
             y = self(x)
-            self._parts = [y[..., columns] for columns in self._columns]
+            self._parts = [y[..., columns] for columns in self._site.columns]
             self._input = x
         if sibling == len(self._parts) - 1:
             self._input, parts = None, self._parts
@@ -49,37 +52,88 @@ class SiteProduct:
         return self._parts[sibling]
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = functional.linear(x, self._site.weight, self._site.bias)
-        plan = self._turn.plan
-        if plan is not None:
-            tokens, out = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-            if plan.num_seated and (table := self._turn.pack.table(self._site.index)) is not None:
-                if table.native is not None:
-                    add_adapters(table.native, tokens, out, plan.slots)
-                else:
-                    self._add_packed(table, plan, tokens, out)
-            for segment in plan.segments:
-                if (delta := segment.adapter.deltas.get(self._site.index)) is not None:
-                    self._add_segment(delta, tokens[segment.start : segment.stop], out[segment.start : segment.stop])
+        site, plan = self._site, self._turn.plan
+        if plan is None:
+            return functional.linear(x, site.weight, site.bias)
+        table = self._turn.pack.table(site.index) if plan.num_seated else None
+        deltas = [
+            (slice(segment.start, segment.stop), delta)
+            for segment in plan.segments
+            if (delta := segment.adapter.deltas.get(site.index)) is not None
+        ]
+        y = functional.linear(self._gained(x, table, plan, deltas), site.weight, site.bias)
+        tokens, out = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
+        if table is not None:
+            self._apply_packed(table, plan, tokens, out)
+        for stretch, delta in deltas:
+            apply(delta, site, tokens[stretch], out[stretch])
         return y
+
+    def _gained(self, x: Tensor, table: Table | None, plan: Plan, deltas: Sequence[tuple[slice, Delta]]) -> Tensor:
+        """The input as the base's weight is to see it: x itself unless an adapter of the step scales it."""
+        stretches = [(stretch, delta.input_gain) for stretch, delta in deltas if delta.input_gain is not None]
+        if table is not None and table.input_gain is not None:
+            stretches.append((slice(plan.num_seated), _of_slots(table.input_gain, plan)))
+        if not stretches:
+            return x
+        gained = x.clone()
+        for stretch, gain in stretches:
+            gained[0, stretch].mul_(gain)
+        return gained
+
+    def _apply_packed(self, table: Table, plan: Plan, x: Tensor, y: Tensor) -> None:
+        """Decoding rows, all adapters at once. x: what the site was given; y: the base's product, changed in place."""
+        rows = y[: plan.num_seated]
+        for slot, weight in table.replacements.items():
+            places = (plan.slots == slot).nonzero()[:, 0].to(y.device)
+            rows.index_copy_(0, places, functional.linear(x.index_select(0, places), weight, self._site.bias))
+        if table.gain is not None:
+            regain(rows, _of_slots(table.gain, plan), self._site.bias)
+        if sum(table.ranks):
+            if table.native is not None:
+                add_adapters(table.native, x, y, plan.slots)
+            else:
+                self._add_packed(table, plan, x, y)
+        if table.bias is not None:
+            rows.add_(_of_slots(table.bias, plan))
 
     def _add_packed(self, table: Table, plan: Plan, x: Tensor, y: Tensor) -> None:
         """Decoding rows: every slot's bottleneck in one bmm, then one bmm per sibling. Mutates y."""
         num_slots = self._turn.pack.num_slots
         rows = x[:num_slots] if plan.seats is None else x.index_select(0, plan.seats)
         bottleneck = torch.bmm(rows.view(num_slots, -1, x.shape[-1]), table.a[:num_slots])
-        for b, rank, offset, columns in zip(table.b, table.ranks, table.offsets, self._columns, strict=True):
+        for b, rank, offset, columns in zip(table.b, table.ranks, table.offsets, self._site.columns, strict=True):
             if rank == 0:
                 continue
             added = torch.bmm(bottleneck[..., offset : offset + rank], b[:num_slots]).view(-1, b.shape[-1])
             y[: plan.num_seated, columns].add_(added if plan.seated is None else added.index_select(0, plan.seated))
 
-    def _add_segment(self, delta: Delta, x: Tensor, y: Tensor) -> None:
-        """One adapter's stretch of prompt tokens: one product for A, one per sibling for B. Mutates y."""
+
+def apply(delta: Delta, site: Site, x: Tensor, y: Tensor) -> None:
+    """One adapter's stretch of tokens. x: what the site was given; y: the base's product, changed in place."""
+    if delta.replacement is not None:
+        y.copy_(functional.linear(x, delta.replacement, site.bias))
+    if delta.gain is not None:
+        regain(y, delta.gain, site.bias)
+    if delta.parts:
         bottleneck = torch.mm(x, delta.a)
         for part in delta.parts:
-            columns = self._columns[part.sibling]
-            y[:, columns].add_(torch.mm(bottleneck[:, part.start : part.stop], part.b))
+            y[:, site.columns[part.sibling]].add_(torch.mm(bottleneck[:, part.start : part.stop], part.b))
+    if delta.bias is not None:
+        y.add_(delta.bias)
+
+
+def regain(y: Tensor, gain: Tensor, bias: Tensor | None) -> None:
+    """Scale what the weight gave, but not the base's bias. Computed in float32; mutates y."""
+    if bias is None:
+        y.copy_(y * gain)
+    else:
+        y.copy_((y - bias.float()) * gain + bias)
+
+
+def _of_slots(rows: Tensor, plan: Plan) -> Tensor:
+    """Each seated token's row of a packed (capacity, width) tensor."""
+    return rows[: plan.num_seated] if plan.seats is None else rows.index_select(0, plan.slots.to(rows.device))
 
 
 class SiblingLinear(nn.Module):
@@ -101,8 +155,3 @@ def install(tree: nn.Module, sites: tuple[Site, ...], turn: Turn) -> None:
         for sibling, name in enumerate(site.names):
             parent, _, leaf = name.rpartition(".")
             setattr(tree.get_submodule(parent), leaf, SiblingLinear(product, sibling))
-
-
-def _columns(site: Site) -> list[slice]:
-    ends = [sum(site.out_features[: sibling + 1]) for sibling in range(len(site.out_features))]
-    return [slice(end - size, end) for end, size in zip(ends, site.out_features, strict=True)]

@@ -3,17 +3,20 @@
     slot        0        1        2       ...
     a        (in, R)  (in, R)  (in, R)          R: the largest rank seen, per sibling; shorter ones end in zeros
     b[q]     (R, out) (R, out) (R, out)
+    gain     (out,)   (out,)   (out,)           likewise bias and input_gain; only where a packed adapter has one
 
 Copied when an adapter enters the batch and never otherwise; the slots in use are always 0 .. num_slots. Knows no row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
 
 from serving.adapter import Delta, LoadedAdapter
 from serving.base import Site
-from serving.native import describe
+from serving.native import NativeTable, describe
 
 
 class Table:
@@ -27,8 +30,15 @@ class Table:
         self.b = [
             site.weight.new_zeros(capacity, rank, out) for rank, out in zip(ranks, site.out_features, strict=True)
         ]
-
-        self.native = describe(self.a, self.b, self.ranks, self.offsets)
+        self.gain: Tensor | None = None
+        """(capacity, sum of out_features) float32, ones where an adapter has none; None when no packed one has any."""
+        self.bias: Tensor | None = None
+        """(capacity, sum of out_features) float32, zeros likewise."""
+        self.input_gain: Tensor | None = None
+        """(capacity, in_features) float32, ones likewise."""
+        self.replacements: dict[int, Tensor] = {}
+        """Slot -> (sum of out_features, in_features), the weight its rows have instead of the base's."""
+        self.native = self._described()
 
     def fits(self, slot: int, delta: Delta | None) -> bool:
         parts = delta.parts if delta else ()
@@ -38,16 +48,57 @@ class Table:
         """Zeroed columns of `a` silence whatever an earlier adapter left in `b`."""
         if delta is None or delta.a.shape[1] != self.a.shape[2]:
             self.a[slot].zero_()
+        gain, bias, input_gain = (delta.gain, delta.bias, delta.input_gain) if delta else (None, None, None)
+        self.gain = self._with_row(self.gain, slot, gain, neutral=1)
+        self.bias = self._with_row(self.bias, slot, bias, neutral=0)
+        self.input_gain = self._with_row(self.input_gain, slot, input_gain, neutral=1)
+        self.replacements.pop(slot, None)
         if delta is None:
             return
+        if delta.replacement is not None:
+            self.replacements[slot] = delta.replacement
         for part in delta.parts:
             offset = self.offsets[part.sibling]
             self.a[slot, :, offset : offset + part.rank] = delta.a[:, part.start : part.stop]
             self.b[part.sibling][slot, : part.rank] = part.b
 
     def copy(self, source: int, target: int) -> None:
-        for tensor in (self.a, *self.b):
-            tensor[target] = tensor[source]
+        for tensor in (self.a, *self.b, self.gain, self.bias, self.input_gain):
+            if tensor is not None:
+                tensor[target] = tensor[source]
+        self.replacements.pop(target, None)
+        if source in self.replacements:
+            self.replacements[target] = self.replacements[source]
+
+    def settle(self, deltas: Sequence[Delta | None]) -> None:
+        """The adapters have been written or moved: forget what none of the slots in use needs any longer."""
+        present = [delta for delta in deltas if delta is not None] if any(self._extras) else []
+        if all(delta.gain is None for delta in present):
+            self.gain = None
+        if all(delta.bias is None for delta in present):
+            self.bias = None
+        if all(delta.input_gain is None for delta in present):
+            self.input_gain = None
+        self.replacements = {slot: held for slot, held in self.replacements.items() if slot < len(deltas)}
+        if self._extras != self._described_extras:
+            self.native = self._described()
+
+    @property
+    def _extras(self) -> tuple[int, ...]:
+        """Addresses, zero for what there is not."""
+        return tuple(0 if held is None else held.data_ptr() for held in (self.gain, self.bias, self.input_gain))
+
+    def _described(self) -> NativeTable | None:
+        self._described_extras = self._extras
+        return describe(self.a, self.b, self.ranks, self.offsets, self.gain, self.bias, self.input_gain)
+
+    def _with_row(self, held: Tensor | None, slot: int, value: Tensor | None, neutral: float) -> Tensor | None:
+        if held is None:
+            if value is None:
+                return None
+            held = value.new_full((self.capacity, len(value)), neutral)
+        held[slot] = neutral if value is None else value
+        return held
 
 
 class Pack:
@@ -58,6 +109,8 @@ class Pack:
         self._slots: list[LoadedAdapter] = []
         self._tables: dict[int, Table] = {}
         self._active: frozenset[int] = frozenset()
+        self.native_ready = True
+        """Whether every packed adapter leaves the base's own decoder weights in place."""
 
     @property
     def num_slots(self) -> int:
@@ -76,6 +129,9 @@ class Pack:
                 self._slots, self._tables, self._active = [], {}, frozenset()
                 raise
             self._active = frozenset(site for adapter in self._slots for site in adapter.deltas)
+            for site in self._active:
+                self._tables[site].settle([adapter.deltas.get(site) for adapter in self._slots])
+            self.native_ready = not any(self._tables[site].replacements for site in self._active)
         return {adapter: slot for slot, adapter in enumerate(self._slots)}
 
     def _replace(self, wanted: list[LoadedAdapter]) -> None:

@@ -1,0 +1,110 @@
+"""What an adapter does to one linear, in float32, and how the changes of siblings become one site's delta.
+
+Every kind of adapter is first told as a change; only here does it meet the layout of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from registry.errors import Refused
+from serving.base import Site
+from serving.delta import Delta, Part
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """y = gain * (W (input_gain * x)) + base bias + (x a) b + bias, for one linear. W may be replaced."""
+
+    a: Tensor | None = None
+    """(in_features, rank)"""
+    b: Tensor | None = None
+    """(rank, out_features)"""
+    gain: Tensor | None = None
+    bias: Tensor | None = None
+    input_gain: Tensor | None = None
+    replacement: Tensor | None = None
+    """(out_features, in_features)"""
+
+
+def fuse(site: Site, changes: Mapping[int, Change]) -> Delta:
+    """The changes of a site's linears, by sibling, as one delta in the base's type and on its device."""
+    changes = _fold_lone_input_gains(site, changes)
+    first = next(iter(changes.values()))
+    columns, parts, start = [], [], 0
+    for sibling, change in sorted(changes.items()):
+        if change.a is None or change.b is None:
+            continue
+        rank = change.a.shape[1]
+        columns.append(change.a)
+        parts.append(Part(sibling, start, start + rank, _cast(change.b, site, sibling).contiguous()))
+        start += rank
+    a = torch.cat(columns, dim=1) if columns else torch.zeros(site.in_features, 0)
+    return Delta(
+        a=_cast(a, site, parts[0].sibling if parts else 0).contiguous(),
+        parts=tuple(parts),
+        gain=_side_by_side(site, {sibling: change.gain for sibling, change in changes.items()}, absent=1),
+        bias=_side_by_side(site, {sibling: change.bias for sibling, change in changes.items()}, absent=0),
+        input_gain=None if first.input_gain is None else first.input_gain.to(site.weight.device),
+        replacement=_replacement(site, changes),
+    )
+
+
+def weight_of(site: Site, sibling: int) -> Tensor:
+    """(out_features, in_features) of one linear, as the base has it."""
+    return site.weight[site.columns[sibling]]
+
+
+def bias_of(site: Site, sibling: int) -> Tensor:
+    """(out_features,) float32; zeros where the base has none."""
+    if site.bias is None:
+        return torch.zeros(site.out_features[sibling], device=site.weight.device)
+    return site.bias[site.columns[sibling]].float()
+
+
+def _fold_lone_input_gains(site: Site, changes: Mapping[int, Change]) -> Mapping[int, Change]:
+    """Siblings share an input. A scale that they do not share goes into a replacement of the sibling's weight."""
+    gains = [change.input_gain for change in changes.values()]
+    first = gains[0]
+    is_shared = len(changes) == len(site.names) and all(change.replacement is None for change in changes.values())
+    if is_shared and first is not None and all(gain is not None and torch.equal(gain, first) for gain in gains):
+        return changes
+    return {sibling: _fold_input_gain(change, site, sibling) for sibling, change in changes.items()}
+
+
+def _fold_input_gain(change: Change, site: Site, sibling: int) -> Change:
+    if change.input_gain is None:
+        return change
+    weight = weight_of(site, sibling).float() if change.replacement is None else change.replacement
+    return replace(change, input_gain=None, replacement=weight * change.input_gain)
+
+
+def _replacement(site: Site, changes: Mapping[int, Change]) -> Tensor | None:
+    if all(change.replacement is None for change in changes.values()):
+        return None
+    whole = site.weight.clone(memory_format=torch.contiguous_format)
+    for sibling, change in changes.items():
+        if change.replacement is not None:
+            whole[site.columns[sibling]] = _cast(change.replacement, site, sibling)
+    return whole
+
+
+def _side_by_side(site: Site, rows: Mapping[int, Tensor | None], absent: float) -> Tensor | None:
+    if all(row is None for row in rows.values()):
+        return None
+    whole = torch.full((sum(site.out_features),), absent, device=site.weight.device)
+    for sibling, row in rows.items():
+        if row is not None:
+            whole[site.columns[sibling]] = row.to(site.weight.device)
+    return whole
+
+
+def _cast(values: Tensor, site: Site, sibling: int) -> Tensor:
+    cast = values.to(site.weight.device, site.weight.dtype)
+    if not bool(torch.isfinite(cast).all()):
+        raise Refused(f"the adapter's weights of {site.names[sibling]} overflow {site.weight.dtype}")
+    return cast

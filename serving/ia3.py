@@ -1,0 +1,17 @@
+"""IA3: a trained scale on a linear's output, or on its input where it is a feed-forward one (arXiv:2205.05638)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from registry.layout import Module
+from serving.adapter_file import AdapterFile
+from serving.change import Change
+
+
+def ia3(file: AdapterFile, module: Module, bias: Tensor, copied: Tensor | None) -> Change:
+    """The output's scale reaches the base's bias, (out_features,), too."""
+    scale = file.need(module, "ia3_l").flatten().to(bias.device)
+    if file.config.is_feedforward(module.name):
+        return Change(input_gain=scale, replacement=copied)
+    return Change(gain=scale, bias=(scale - 1) * bias, replacement=copied)
