@@ -34,6 +34,16 @@ class BaseProfile(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int
     linears: dict[str, tuple[int, int]]
     """Module name in PEFT's terms (`model.layers.0.self_attn.q_proj`) -> (out_features, in_features)."""
+    transposed: tuple[str, ...] = ()
+    """Linears whose weights are stored (in_features, out_features), as GPT-2's are."""
+    biased: tuple[str, ...] = ()
+    """Linears and heads that have a bias."""
+    embeddings: dict[str, tuple[int, int]] = {}
+    """The input embedding -> (vocabulary, hidden_size)."""
+    heads: dict[str, tuple[int, int]] = {}
+    """The output embedding -> (vocabulary, hidden_size)."""
+    is_tied: bool = False
+    """Whether the head's weight is the embedding's."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):

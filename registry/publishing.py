@@ -20,8 +20,8 @@ from registry.canonical import sha256_of
 from registry.errors import Conflict, Corrupt, Invalid
 from registry.log import Log
 from registry.manifest import BaseProfile, DatasetRecord, Manifest, Parent
-from registry.store import Progress, Store, Uncertain, create_surely
-from registry.ulid import ulid
+from registry.notices import announce
+from registry.store import Progress, Store, Uncertain
 from registry.validation import check_adapter, check_folder
 from registry.versions import AdapterState, MoveAlias, Op, Publish, SetPolicy, Version, adapter_prefix
 
@@ -50,7 +50,7 @@ def prepare(
         files=checked.files,
         method=checked.method,
         rank=checked.rank,
-        alpha=checked.config.lora_alpha,
+        alpha=checked.alpha,
         targets=checked.targets,
         base=profile.identity,
         parent=parent,
@@ -85,10 +85,9 @@ class Publication:
 
     def run(self, now: float) -> Version:
         state = self.log.fold()
-        self._missing(state)  # a lost compare-and-swap fails here, before anything is uploaded
+        if self._missing(state):  # a lost compare-and-swap fails here, before anything is uploaded
+            announce(self.store, self.tenant, state.adapter, self.tx, now)
         if state.find(self.digest) is None:
-            marker = f"t/{self.tenant}/dirty/{ulid(now)}-{state.adapter}-{self.tx}"
-            create_surely(self.store, marker, b"")
             self._upload(f"{adapter_prefix(self.tenant, state.adapter)}/blobs")
         self.log.transact(self._missing, actor=self.actor, tx=self.tx)
         version = self.log.fold().find(self.digest)

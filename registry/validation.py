@@ -1,4 +1,4 @@
-"""What may enter the registry: a folder of plain files whose LoRA tensors fit a registered base.
+"""What may enter the registry: a folder of plain files whose adapter tensors fit a registered base.
 
 Every refusal names the file or tensor. Loads no weights of the base and runs no code from the adapter.
 """
@@ -14,13 +14,11 @@ from pathlib import Path
 from registry.adapter_config import CONFIG_FILE, AdapterConfig, read_adapter_config
 from registry.canonical import sha256_file
 from registry.errors import Invalid, Refused, Unavailable
+from registry.layout import WEIGHTS_FILE, lay_out
 from registry.manifest import BaseProfile, FileEntry
-from registry.tensors import TensorEntry, check_finite, read_header
+from registry.tensors import check_finite, read_header
 
-WEIGHTS_FILE = "adapter_model.safetensors"
 MAX_FILES = 256
-MAX_RANK = 256
-ADAPTER_DTYPES = ("F32", "F16", "BF16")
 ALLOWED = (
     ".safetensors",
     ".json",
@@ -37,18 +35,18 @@ ALLOWED = (
 )
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".dill")
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,3}")
-_TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 
 @dataclass(frozen=True)
 class CheckedAdapter:
-    """A folder that passed: its files, and what the manifest says of its LoRA."""
+    """A folder that passed: its files, and what the manifest says of it."""
 
     files: tuple[FileEntry, ...]
     config: AdapterConfig
     method: str
     rank: int
-    """The largest rank of any module."""
+    """The largest rank of any module; 0 where nothing is low-rank."""
+    alpha: float
     targets: tuple[str, ...]
 
 
@@ -75,7 +73,7 @@ def check_adapter(directory: Path, files: tuple[FileEntry, ...], profile: BasePr
     if name and name not in profile.names and name != profile.identity.id:
         raise Refused(f"{CONFIG_FILE}: the adapter was trained on {name!r}, not on {profile.identity.id}")
     tensors = read_header(directory / WEIGHTS_FILE)
-    ranks = _check_tensors(tensors, config, profile)
+    layout = lay_out(tensors, config, profile)
     check_finite(directory / WEIGHTS_FILE, tensors)
     for entry in files:
         if entry.path.endswith(".safetensors") and entry.path != WEIGHTS_FILE:
@@ -83,9 +81,10 @@ def check_adapter(directory: Path, files: tuple[FileEntry, ...], profile: BasePr
     return CheckedAdapter(
         files=files,
         config=config,
-        method="rslora" if config.use_rslora else "lora",
-        rank=max(ranks.values()),
-        targets=tuple(sorted({module.rpartition(".")[2] for module in ranks})),
+        method=config.method,
+        rank=layout.rank,
+        alpha=config.lora_alpha if layout.rank else 0.0,
+        targets=tuple(sorted({module.name.rpartition(".")[2] for module in layout.modules})),
     )
 
 
@@ -115,42 +114,3 @@ def _check_file_name(name: str) -> None:
         raise Refused(f"{name} is not a kind of file an adapter may hold", hint=f"allowed: {' '.join(ALLOWED)}")
     if not _PATH.fullmatch(name) or len(name) > 200:
         raise Refused(f"{name!r} is not a safe file name")
-
-
-def _check_tensors(tensors: dict[str, TensorEntry], config: AdapterConfig, profile: BaseProfile) -> dict[str, int]:
-    """Each module's rank; every tensor must be half of a LoRA pair on a linear of the base."""
-    pairs: dict[str, dict[str, TensorEntry]] = {}
-    for tensor in tensors.values():
-        found = _TENSOR.fullmatch(tensor.name)
-        if found is None:
-            raise Refused(f"{WEIGHTS_FILE}: tensor {tensor.name} is not plain LoRA on a linear; it cannot be applied")
-        if tensor.dtype not in ADAPTER_DTYPES:
-            raise Refused(f"{WEIGHTS_FILE}: tensor {tensor.name} is {tensor.dtype}, not {', '.join(ADAPTER_DTYPES)}")
-        pairs.setdefault(found["module"], {})[found["side"]] = tensor
-    if not pairs:
-        raise Refused(f"{WEIGHTS_FILE} holds no tensors")
-    return {module: _check_pair(module, pair, config, profile) for module, pair in pairs.items()}
-
-
-def _check_pair(module: str, pair: dict[str, TensorEntry], config: AdapterConfig, profile: BaseProfile) -> int:
-    first = next(iter(pair.values()))
-    if module not in profile.linears:
-        raise Refused(
-            f"{WEIGHTS_FILE}: tensor {first.name}: {module} is not an adaptable linear of {profile.identity.id}"
-        )
-    if not config.targets(module):
-        raise Refused(f"{WEIGHTS_FILE}: tensor {first.name}: {module} is not among the config's target_modules")
-    if len(pair) < 2:
-        missing = "lora_B" if "A" in pair else "lora_A"
-        raise Refused(f"{WEIGHTS_FILE}: tensor {first.name} has no matching {missing}")
-    rank = config.rank_of(module)
-    if rank > MAX_RANK:
-        raise Refused(f"{WEIGHTS_FILE}: tensor {first.name} has rank {rank}; at most {MAX_RANK} is allowed")
-    out_features, in_features = profile.linears[module]
-    for side, expected in (("A", (rank, in_features)), ("B", (out_features, rank))):
-        if pair[side].shape != expected:
-            raise Refused(
-                f"{WEIGHTS_FILE}: tensor {pair[side].name} has shape {list(pair[side].shape)}, "
-                f"but config and base make it {list(expected)}"
-            )
-    return rank
