@@ -22,6 +22,7 @@ from registry.errors import NotFound, Refused
 from registry.log import Event, Log
 from registry.manifest import BaseProfile, DatasetRecord, Parent, digest
 from registry.names import Alias, ModelRef, check_alias, check_name, parse_ref, parse_selector
+from registry.notices import announce
 from registry.policy import Policy, read_policy
 from registry.settings import Settings
 from registry.store import Progress, ReadOnly, Store, open_store
@@ -168,7 +169,6 @@ class Registry:
     ) -> Event[Op]:
         """Point `alias` to a version (`v2`, a digest, another alias), or to nothing. `expect` compares and swaps."""
         check_alias(alias)
-        self.state(name)
 
         def decide(state: AdapterState) -> list[Op]:
             state.check_alias(alias, expect)
@@ -176,11 +176,10 @@ class Registry:
             to = {} if digest is None else {digest: 1.0}
             return [MoveAlias(name=alias, to=to, expect=state.aliases.get(alias), reason=reason)]
 
-        return self._commit(name, decide)
+        return self._move(name, decide)
 
     def rollback(self, name: str, alias: str = "prod", reason: str = "") -> Version:
         """Put `alias` back to where the log says it stood before."""
-        self.state(name)
         chosen: list[Version] = []
 
         def decide(state: AdapterState) -> list[Op]:
@@ -189,7 +188,7 @@ class Registry:
             current = state.aliases.get(alias)
             return [MoveAlias(name=alias, to={version.digest: 1.0}, expect=current, reason=reason, rollback=True)]
 
-        self._commit(name, decide)
+        self._move(name, decide)
         return chosen[0]
 
     def set_policy(self, name: str, policy: Policy | Mapping[str, Any]) -> Event[Op]:
@@ -252,8 +251,15 @@ class Registry:
                 )
             return self._logs[name]
 
-    def _commit(self, name: str, decide: Callable[[AdapterState], Sequence[Op]]) -> Event[Op]:
-        event = self.adapter_log(name).transact(decide, actor=self.actor)
+    def _move(self, name: str, decide: Callable[[AdapterState], Sequence[Op]]) -> Event[Op]:
+        """Announce and commit; what cannot be decided now is neither."""
+        decide(self.state(name))
+        tx = self.adapter_log(name).new_tx()
+        announce(self.store, self.tenant, name, tx, self.clock())
+        return self._commit(name, decide, tx)
+
+    def _commit(self, name: str, decide: Callable[[AdapterState], Sequence[Op]], tx: str | None = None) -> Event[Op]:
+        event = self.adapter_log(name).transact(decide, actor=self.actor, tx=tx)
         assert event is not None, "every decision here has an op"
         return event
 

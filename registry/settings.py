@@ -46,7 +46,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_context: int = 0
     """Longest prompt plus answer in tokens; 0 = what the base allows."""
     adapter_bytes: int = 1 << 30
-    """Host memory for resident adapters."""
+    """Memory for resident adapters, and for those on their way."""
+    pinned: str = ""
+    """Models kept in memory whether or not they are asked for, separated by commas."""
 
     observe_flush_s: float = 2.0
     """Observations wait at most this long before they are written to the bucket."""

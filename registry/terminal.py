@@ -81,7 +81,7 @@ def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R]:
         flags = {name.replace("-", "_"): kwargs.pop(name.replace("-", "_")) for name, _ in SETTING_OPTIONS}
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         try:
-            flags |= {key: kwargs[key] for key in ("host", "port") if key in kwargs}
+            flags |= {key: kwargs[key] for key in ("host", "port", "pinned") if key in kwargs}
             return function(Terminal(load_settings(flags), as_json), *args, **kwargs)
         except LorimerError as error:
             fail(error, as_json=as_json)

@@ -19,6 +19,7 @@ from serving.gateway.errors import ModelNotFound
 from serving.gateway.schemas import ModelCard
 
 MAX_REMEMBERED = 16_384
+MAX_FOLLOWED = 4096
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Catalog:
         self._base_fingerprint = f"sha256:{profile.identity.weights_sha256.removeprefix('sha256:')}"
         self.base_names = tuple(dict.fromkeys((profile.identity.id, *profile.names)))
         self._versions: OrderedDict[str, Version] = OrderedDict()
+        self._followed: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
     def choose(self, model: str) -> Choice:
@@ -69,6 +71,8 @@ class Catalog:
         except (NotFound, Invalid) as error:
             raise ModelNotFound(f"the model {model!r} does not exist") from error
         self._remember(version)
+        if isinstance(ref.selector, Alias):
+            self._follow(model, version.digest)
         return Choice(model, version, version.digest, captured=state.policy.get("capture") is True)
 
     def fetch(self, digest: str) -> Path:
@@ -78,6 +82,18 @@ class Catalog:
         if version is None:
             raise NotFound(f"no request has chosen {digest}")
         return self._cache.path(version)
+
+    def followed(self) -> list[tuple[str, str]]:
+        """The models by alias that were asked for lately, and the digest that each meant last."""
+        with self._lock:
+            return list(self._followed.items())
+
+    def _follow(self, model: str, digest: str) -> None:
+        with self._lock:
+            self._followed[model] = digest
+            self._followed.move_to_end(model)
+            while len(self._followed) > MAX_FOLLOWED:
+                self._followed.popitem(last=False)
 
     def _remember(self, version: Version) -> None:
         with self._lock:

@@ -29,6 +29,7 @@ from serving.base import Base
 from serving.engine import Engine
 from serving.gateway.access import Keys
 from serving.gateway.choosing import Catalog
+from serving.gateway.follower import Follower
 from serving.gateway.metrics import Metrics
 from serving.gateway.recorder import Recorder
 from serving.lease import Lease, give_up
@@ -78,6 +79,7 @@ class Gateway:
         self.log = log or request_log(sys.stderr)
         self.metrics = Metrics(collectors)
         self.draining = False
+        self._follower = Follower(catalog, residency, _names(settings.pinned), self.log)
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
         self._text_thread = ThreadPoolExecutor(1, "gateway-text")
         self.recorder = Recorder(self.metrics, sensor, captures, self._threads.submit, registry.clock)
@@ -85,6 +87,7 @@ class Gateway:
         self._closing = threading.Event()
         self._flusher = threading.Thread(target=self._flush_captures, name="gateway-captures", daemon=True)
         self._flusher.start()
+        self._follower.start()
         self._watch()
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -121,6 +124,7 @@ class Gateway:
     def close(self) -> None:
         """Finish what is buffered and stop. Requests still running end with an error."""
         self.draining = True
+        self._follower.close()
         self.engine.close()
         self._text_thread.shutdown(wait=True)
         self._threads.shutdown(wait=True)
@@ -198,3 +202,7 @@ def request_log(stream: TextIO) -> FilteringBoundLogger:
         wrapper_class=structlog.make_filtering_bound_logger("info"),
     )
     return log  # type: ignore[no-any-return]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

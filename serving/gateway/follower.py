@@ -1,0 +1,115 @@
+"""Loads what aliases come to point at, before the first request needs it, and keeps pinned adapters warm.
+
+One LIST a second tells which adapters are about to change; only models that were asked for here, or are pinned, are
+looked up again. A hint can be missed without harm: every request resolves its alias freshly itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from registry.errors import LorimerError
+from registry.names import parse_ref
+from registry.notices import Notices
+from serving.gateway.choosing import Catalog
+from serving.residency import Residency
+
+POLL_S = 1.0
+CLOSE_S = 5.0
+SETTLE_S = 10.0
+"""A notice comes before its commit: how long the log is looked at for it."""
+
+
+class Follower:
+    """Owns one thread. `pinned` are models as requests name them."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        residency: Residency,
+        pinned: Sequence[str],
+        log: FilteringBoundLogger,
+        *,
+        poll_s: float = POLL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        registry = catalog.registry
+        self._catalog = catalog
+        self._residency = residency
+        self._notices = Notices(registry.store, registry.tenant, registry.clock)
+        self._pinned: dict[str, str | None] = dict.fromkeys(pinned)
+        """Model -> the digest it is pinned at."""
+        self._unsettled = {parse_ref(model).adapter: clock() + SETTLE_S for model in pinned}
+        """Adapter -> until when its log is looked at."""
+        self._log = log
+        self._poll_s = poll_s
+        self._clock = clock
+        self._closing = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="gateway-follower", daemon=True)
+
+    def start(self) -> None:
+        for model in self._pinned:
+            if self._resolve(model) is None:
+                self._log.warning("a pinned model does not exist yet", model=model)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+
+    def poll(self) -> None:
+        """Look once: note who is announced, prefetch what followed aliases came to mean, keep pins in place."""
+        now = self._clock()
+        self._unsettled |= dict.fromkeys(self._notices.fresh(), now + SETTLE_S)
+        self._unsettled = {adapter: until for adapter, until in self._unsettled.items() if now < until}
+        if self._unsettled:
+            for model, digest in self._catalog.followed():
+                self._follow(model, digest)
+            for model in self._pinned:
+                self._repin(model)
+        for pinned in self._pinned.values():
+            if pinned is not None and not self._residency.is_resident(pinned):
+                self._residency.pin(pinned)
+
+    def _follow(self, model: str, digest: str) -> None:
+        if parse_ref(model).adapter in self._unsettled:
+            found = self._resolve(model)
+            if found is not None and found != digest:
+                self._log.info("prefetch", model=model, digest=found)
+                self._residency.prefetch(found)
+
+    def _repin(self, model: str) -> None:
+        before = self._pinned[model]
+        if parse_ref(model).adapter not in self._unsettled:
+            return
+        found = self._resolve(model)
+        if found is None or found == before:
+            return
+        self._log.info("pin", model=model, digest=found)
+        self._pinned[model] = found
+        self._residency.pin(found)
+        if before is not None and before not in self._pinned.values():
+            self._residency.unpin(before)
+
+    def _resolve(self, model: str) -> str | None:
+        try:
+            return self._catalog.choose(model).digest
+        except LorimerError:  # deleted, or not published yet; a request for it is told why
+            return None
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self.poll()
+                self._failing = False
+            except LorimerError as error:
+                if not self._failing:
+                    self._log.warning("aliases are not followed", error=str(error))
+                self._failing = True
+            self._closing.wait(self._poll_s)
