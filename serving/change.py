@@ -96,7 +96,7 @@ def _replacement(site: Site, changes: Mapping[int, Change]) -> Tensor | None:
 def _side_by_side(site: Site, rows: Mapping[int, Tensor | None], absent: float) -> Tensor | None:
     if all(row is None for row in rows.values()):
         return None
-    whole = torch.full((sum(site.out_features),), absent, device=site.weight.device)
+    whole = torch.full((sum(site.out_features),), float(absent), device=site.weight.device)
     for sibling, row in rows.items():
         if row is not None:
             whole[site.columns[sibling]] = row.to(site.weight.device)

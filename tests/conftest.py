@@ -105,22 +105,46 @@ def make_real_adapter(real_base: Any, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _adapter_maker(base: Any, tmp_path_factory: pytest.TempPathFactory, std: float) -> MakeAdapter:
-    def make(rank: int = 4, seed: int = 0, *, targets: Any = LINEARS, alpha: float = 8, **options: Any) -> Path:
-        import torch
-        from peft import LoraConfig, get_peft_model
+    """make(rank, seed, kind="lora" | "ia3" | "prompt", save_embeddings=False, **options of PEFT's config)"""
 
+    def make(rank: int = 4, seed: int = 0, **options: Any) -> Path:
         directory = tmp_path_factory.mktemp("adapter") / f"r{rank}-s{seed}"
-        targets = targets if isinstance(targets, str) else list(targets)
-        config = LoraConfig(
-            r=rank, lora_alpha=alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM", **options
-        )
-        model = get_peft_model(base.module_tree(), config)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, parameter in sorted(model.named_parameters()):
-                if "lora_" in name:
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
-        model.save_pretrained(directory, save_embedding_layers=False)
+        write_adapter(base, directory, rank=rank, seed=seed, std=std, **options)
         return directory
 
     return make
+
+
+def write_adapter(
+    base: Any, directory: Path, *, seed: int, std: float, save_embeddings: bool = False, **options: Any
+) -> None:
+    """A random adapter, made and saved by PEFT on a copy of the base: training may reach into base modules."""
+    import copy
+    import warnings
+
+    import torch
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = get_peft_model(copy.deepcopy(base.module_tree()), _peft_config(**options))
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in sorted(model.named_parameters()):
+                if parameter.requires_grad:
+                    noise = torch.randn(parameter.shape, generator=generator) * std
+                    is_new = "lora_A" in name or "lora_B" in name or "lora_embedding" in name
+                    parameter.copy_(noise if is_new else parameter + noise)
+        model.save_pretrained(directory, save_embedding_layers=save_embeddings)
+
+
+def _peft_config(kind: str = "lora", rank: int = 4, alpha: float = 8, targets: Any = LINEARS, **options: Any) -> Any:
+    from peft import IA3Config, LoraConfig, PromptTuningConfig
+
+    task = {"task_type": "CAUSAL_LM"}
+    if kind == "prompt":
+        return PromptTuningConfig(**task, **options)
+    target_modules = targets if isinstance(targets, str) else list(targets)
+    if kind == "ia3":
+        return IA3Config(target_modules=target_modules, **task, **options)
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_modules, **task, **options)

@@ -16,11 +16,9 @@ from serving.adapter import LoadedAdapter
 from serving.base import Base, load_base
 from serving.engine import Engine
 from serving.forward import Forward
-from serving.regions import Regions
 from serving.request import Request, Sampling
-from serving.scheduler import Chunk, Row, Scheduler
 
-from .conftest import KINDS, Zoo
+from .zoo import KINDS, Zoo, walk
 
 CHOICES = (None, *range(len(KINDS)))
 PROMPTS = tuple(
@@ -43,37 +41,11 @@ def engine(tiny_base: Base) -> Any:
 
 def test_logits_agree_in_prefill_chunks_and_decode(zoo: Zoo) -> None:
     """Every position of every row, within 1e-4, with all kinds and base rows in each step."""
-    forward = Forward(zoo.base, 4096)
-    planner = Scheduler(Regions(4096), max_batch=22, prefill_tokens=150)
-    rows: dict[Row, int | None] = {}
-    for number in range(22):
-        prompt = list(PROMPTS[number % len(PROMPTS)])
-        row = Row(prompt, len(prompt) + 6)
-        rows[row] = CHOICES[number % len(CHOICES)]
-        planner.add(row)
-    seen: dict[Row, list[torch.Tensor]] = {row: [] for row in rows}
-    with torch.inference_mode():
-        while planner.running or planner.waiting:
-            step = planner.schedule()
-            adapters = [zoo.adapter(rows[chunk.row]) for chunk in step.chunks]
-            forward.move(step.moves)
-            output = forward(step.chunks, adapters, [chunk.start for chunk in step.chunks])
-            for chunk, logits in zip(output.chunks, output.logits, strict=True):
-                seen[chunk.row].append(logits)
-                _advance(planner, chunk, logits)
-    for row, index in rows.items():
-        logits = torch.cat(seen[row])
-        assert len(logits) == row.max_length - 1
-        torch.testing.assert_close(logits, zoo.logits(index, row.tokens[:-1]), atol=1e-4, rtol=0)
-
-
-def _advance(planner: Scheduler, chunk: Chunk, logits: torch.Tensor) -> None:
-    samples = chunk.samples
-    planner.advance(chunk)
-    if samples:
-        chunk.row.tokens.append(int(logits[-1].argmax()))
-        if len(chunk.row.tokens) >= chunk.row.max_length:
-            planner.remove(chunk.row)
+    forward = Forward(zoo.base, 8192)
+    asked = [(CHOICES[number % len(CHOICES)], PROMPTS[number % len(PROMPTS)]) for number in range(2 * len(CHOICES))]
+    for index, tokens, logits in walk(forward, zoo, asked, extra=6):
+        assert len(logits) == len(tokens) - 1
+        torch.testing.assert_close(logits, zoo.logits(index, tokens[:-1]), atol=1e-4, rtol=0)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -143,7 +115,7 @@ def test_bfloat16_stays_near_float32(
 ) -> None:
     """Decode in the working type, with the native kernel and without: close to PEFT in float32 on the same tokens."""
     if not with_kernel:
-        monkeypatch.setattr(native, "kernel", lambda: None)
+        monkeypatch.setattr(native, "kernel", lambda _dtype: None)
     base = load_base(msgspec.structs.replace(tiny_settings, dtype="bfloat16"))
     adapters = [LoadedAdapter.from_directory(path, base) for path in zoo.directories]
     engine = Engine(base, kv_tokens=4096)
@@ -158,5 +130,6 @@ def test_bfloat16_stays_near_float32(
 
 def test_a_loaded_adapter_knows_its_size(zoo: Zoo) -> None:
     for adapter in zoo.adapters:
-        assert isinstance(adapter, LoadedAdapter)
-        assert adapter.num_bytes == sum(delta.num_bytes for delta in adapter.deltas.values()) > 0
+        changes = [*adapter.deltas.values(), adapter.head, adapter.embedding]
+        size = sum(change.num_bytes for change in changes if change is not None)
+        assert adapter.num_bytes == size + (0 if adapter.virtual is None else adapter.virtual.nbytes) > 0
