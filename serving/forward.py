@@ -1,22 +1,32 @@
-"""One step's forward pass: the module tree over our linears, attention and cache. Knows no request, no sampling."""
+"""One step's computation: prompts through the module tree, decoding rows through the native stack where there is one.
+
+    chunks -> [ prompts and what the kernel cannot walk: tree | one-token rows: kernel ] -> hidden states -> head -> logits
+
+Both share the cache, the packed adapters, the embedding and the head. Knows no request, no sampling.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from serving import attention, linear
+from serving import attention
 from serving.adapter import LoadedAdapter
 from serving.base import Base
 from serving.kv import KVCache
+from serving.linear import Turn
 from serving.pack import Pack
-from serving.plan import Plan, arrange, build
+from serving.plan import Roster, arrange, build, identify
 from serving.regions import Region
 from serving.scheduler import Chunk, Move
+from serving.stack import NativeStack
+from serving.tree import install
+
+Arranged: TypeAlias = list[tuple[Chunk, LoadedAdapter | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +49,7 @@ class Forward:
         self._kv_heads: int = getattr(config, "num_key_value_heads", None) or heads
         head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // heads
         self._base = base
-        self._turn = linear.Turn(Pack(base.sites))
+        self._turn = Turn(Pack(base.sites))
         self._cache = KVCache(
             num_layers=config.num_hidden_layers,
             kv_heads=self._kv_heads,
@@ -49,7 +59,9 @@ class Forward:
             device=base.device,
         )
         self._tree = base.module_tree(attention.NAME)
-        linear.install(self._tree, base.sites, self._turn)
+        positions = min(kv_tokens, base.profile.context_length)
+        self._stack = NativeStack.make(base, self._tree, self._cache, positions)
+        install(self._tree, base, self._turn)
         self._last_hidden: Tensor | None = None
         self._tree.base_model.register_forward_hook(self._keep_hidden)
 
@@ -58,12 +70,21 @@ class Forward:
     ) -> Output:
         """Compute the chunks. `logits_from[i]`: chunk i's logits are wanted from this position (its stop: none) on."""
         wanted = dict(zip(chunks, logits_from, strict=True))
-        plan = self._plan(chunks, adapters, wanted)
-        logits = self._run(plan)
-        assert self._last_hidden is not None
-        sizes = [chunk.stop - wanted[chunk] for chunk in plan.chunks]
-        lengths = [chunk.num_tokens for chunk in plan.chunks]
-        return Output(plan.chunks, torch.split(logits, sizes), torch.split(self._last_hidden[0], lengths))
+        slots = self._turn.pack.seat(
+            adapter
+            for chunk, adapter in zip(chunks, adapters, strict=True)
+            if adapter is not None and chunk.num_tokens == 1
+        )
+        arranged = _by_slot(arrange(chunks, adapters), slots)
+        if self._stack is None or not self._turn.pack.native_ready:
+            return self._through_tree(arranged, wanted, slots)
+        num_decodes = sum(chunk.num_tokens == 1 for chunk in chunks)
+        outputs = []
+        if num_decodes:
+            outputs.append(self._through_stack(self._stack, arranged[:num_decodes], wanted, slots))
+        if num_decodes < len(chunks):
+            outputs.append(self._through_tree(arranged[num_decodes:], wanted, {}))
+        return _join(outputs)
 
     def move(self, moves: Sequence[Move]) -> None:
         self._cache.move(moves)
@@ -71,18 +92,32 @@ class Forward:
     def scrub(self, region: Region) -> None:
         self._cache.scrub(region)
 
-    def _plan(
-        self, chunks: Sequence[Chunk], adapters: Sequence[LoadedAdapter | None], logits_from: Mapping[Chunk, int]
-    ) -> Plan:
-        paired = zip(chunks, adapters, strict=True)
-        slots = self._turn.pack.seat(a for chunk, a in paired if a is not None and chunk.num_tokens == 1)
-        arranged = arrange(chunks, adapters)
-        last = len(slots)
-        arranged.sort(key=lambda pair: (pair[0].num_tokens > 1, slots.get(pair[1], last) if pair[1] else last))
-        return build(arranged, logits_from, slots, self._kv_heads, self._base.dtype, self._base.device)
+    def _through_stack(
+        self,
+        stack: NativeStack,
+        arranged: Arranged,
+        wanted: Mapping[Chunk, int],
+        slots: Mapping[LoadedAdapter, int],
+    ) -> Output:
+        roster = self._turn.roster = identify(arranged, wanted, self._base.device)
+        hidden = self._tree.get_input_embeddings()(roster.token_ids)[0]
+        seats = [-1 if adapter is None else slots[adapter] for adapter in roster.adapters]
+        stack(roster.chunks, seats, hidden, self._turn.pack)
+        kept = hidden if len(roster.kept) == len(hidden) else hidden.index_select(0, roster.kept)
+        return _output(roster, wanted, self._tree.get_output_embeddings()(kept), hidden)
 
-    def _run(self, plan: Plan) -> Tensor:
-        self._turn.plan = plan
+    def _through_tree(
+        self, arranged: Arranged, wanted: Mapping[Chunk, int], slots: Mapping[LoadedAdapter, int]
+    ) -> Output:
+        plan = build(
+            arranged,
+            wanted,
+            slots,
+            kv_heads=self._kv_heads,
+            dtype=self._base.dtype,
+            device=self._base.device,
+        )
+        self._turn.plan = self._turn.roster = plan
         try:
             output = self._tree(
                 input_ids=plan.token_ids,
@@ -94,8 +129,27 @@ class Forward:
             )
         finally:
             self._turn.plan = None
-        logits: Tensor = output.logits
-        return logits[0]
+        assert self._last_hidden is not None
+        return _output(plan, wanted, output.logits[0], self._last_hidden[0])
 
     def _keep_hidden(self, _module: Any, _inputs: Any, output: Any) -> None:
         self._last_hidden = output.last_hidden_state
+
+
+def _by_slot(arranged: Arranged, slots: Mapping[LoadedAdapter, int]) -> Arranged:
+    last = len(slots)
+    return sorted(arranged, key=lambda pair: (pair[0].num_tokens > 1, slots.get(pair[1], last) if pair[1] else last))
+
+
+def _output(roster: Roster, wanted: Mapping[Chunk, int], logits: Tensor, hidden: Tensor) -> Output:
+    sizes = [chunk.stop - wanted[chunk] for chunk in roster.chunks]
+    lengths = [chunk.num_tokens for chunk in roster.chunks]
+    return Output(roster.chunks, torch.split(logits, sizes), torch.split(hidden, lengths))
+
+
+def _join(outputs: Sequence[Output]) -> Output:
+    return Output(
+        tuple(chunk for output in outputs for chunk in output.chunks),
+        tuple(logits for output in outputs for logits in output.logits),
+        tuple(hidden for output in outputs for hidden in output.hidden),
+    )

@@ -26,6 +26,7 @@ class KVCache:
     def __init__(
         self, *, num_layers: int, kv_heads: int, head_dim: int, total: int, dtype: torch.dtype, device: torch.device
     ) -> None:
+        self.total = total
         self.kv_heads = kv_heads
         self.head_dim = head_dim
         shape = (total * kv_heads, head_dim)

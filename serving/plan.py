@@ -55,14 +55,27 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Roster:
+    """Who stands where in a pass, and whose logits are wanted: all that the embedding and the head need to know."""
+
     chunks: tuple[Chunk, ...]
-    """In the order of the step's tokens."""
+    """In the order of the pass's tokens."""
     starts: tuple[int, ...]
     """Place of each chunk's first token."""
-    num_decodes: int
     token_ids: Tensor
     """(1, tokens); 0 where a virtual token stands."""
+    adapters: tuple[LoadedAdapter | None, ...]
+    """Whose each chunk is."""
+    kept: Tensor
+    """Places of the tokens whose logits are wanted."""
+    kept_adapters: tuple[LoadedAdapter | None, ...]
+    """Whose each of them is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan(Roster):
+    """A roster with the index tensors that the module tree's linears and attention share."""
+
     positions: Tensor
     write_index: Tensor
     """(kv_heads * tokens,): where in the cache each head of each token goes."""
@@ -76,12 +89,6 @@ class Plan:
     num_seated: int
     slots: Tensor
     """(num_seated,) the slot of each seated token, rising."""
-    adapters: tuple[LoadedAdapter | None, ...]
-    """Whose each chunk is."""
-    kept: Tensor
-    """Places of the tokens whose logits are wanted."""
-    kept_adapters: tuple[LoadedAdapter | None, ...]
-    """Whose each of them is."""
 
 
 def arrange(
@@ -99,6 +106,7 @@ def build(
     arranged: Sequence[tuple[Chunk, LoadedAdapter | None]],
     logits_from: Mapping[Chunk, int],
     slots: Mapping[LoadedAdapter, int],
+    *,
     kv_heads: int,
     dtype: torch.dtype,
     device: torch.device,
@@ -107,35 +115,45 @@ def build(
 
     `logits_from[chunk]`: its logits are wanted from this position (its stop: none) on.
     """
-    chunks = tuple(chunk for chunk, _ in arranged)
-    starts, total = [], 0
-    for chunk in chunks:
-        starts.append(total)
-        total += chunk.num_tokens
+    who = identify(arranged, logits_from, device)
+    chunks, starts = who.chunks, who.starts
     num_decodes = sum(chunk.num_tokens == 1 for chunk in chunks)
-    tokens = [max(token, 0) for chunk in chunks for token in chunk.row.tokens[chunk.start : chunk.stop]]
-    kept = [
-        (start + position - chunk.start, adapter)
-        for (chunk, adapter), start in zip(arranged, starts, strict=True)
-        for position in range(logits_from[chunk], chunk.stop)
-    ]
     positions = torch.tensor([position for chunk in chunks for position in range(chunk.start, chunk.stop)])
-    seated = [slots[adapter] for _, adapter in arranged[:num_decodes] if adapter is not None]
+    seated = [slots[adapter] for adapter in who.adapters[:num_decodes] if adapter is not None]
     seats, holders = _seats(seated, len(slots))
     return Plan(
-        chunks=chunks,
-        starts=tuple(starts),
-        num_decodes=num_decodes,
-        token_ids=torch.tensor([tokens], device=device),
+        **vars(who),
         positions=positions[None].to(device),
         write_index=_write_index(chunks, positions, kv_heads).to(device),
-        runs=tuple(_runs(chunks[:num_decodes], len(tokens), kv_heads, dtype, device)),
+        runs=tuple(_runs(chunks[:num_decodes], who.token_ids.shape[1], kv_heads, dtype, device)),
         spans=tuple(_spans(chunks[num_decodes:], starts[num_decodes:], dtype, device)),
         segments=tuple(_segments(arranged[num_decodes:], starts[num_decodes:])),
         seats=None if seats is None else seats.to(device),
         seated=None if holders is None else holders.to(device),
         num_seated=len(seated),
         slots=torch.tensor(seated, dtype=torch.long),
+    )
+
+
+def identify(
+    arranged: Sequence[tuple[Chunk, LoadedAdapter | None]], logits_from: Mapping[Chunk, int], device: torch.device
+) -> Roster:
+    """Who stands where, and whose logits are wanted."""
+    chunks = tuple(chunk for chunk, _ in arranged)
+    starts, total = [], 0
+    for chunk in chunks:
+        starts.append(total)
+        total += chunk.num_tokens
+    tokens = [max(token, 0) for chunk in chunks for token in chunk.row.tokens[chunk.start : chunk.stop]]
+    kept = [
+        (start + position - chunk.start, adapter)
+        for (chunk, adapter), start in zip(arranged, starts, strict=True)
+        for position in range(logits_from[chunk], chunk.stop)
+    ]
+    return Roster(
+        chunks=chunks,
+        starts=tuple(starts),
+        token_ids=torch.tensor([tokens], device=device),
         adapters=tuple(adapter for _, adapter in arranged),
         kept=torch.tensor([place for place, _ in kept], dtype=torch.long, device=device),
         kept_adapters=tuple(adapter for _, adapter in kept),

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serving import native
 from serving.base import Site
@@ -40,7 +42,7 @@ CASES = [
 ]
 
 
-@pytest.mark.skipif(native.kernel() is None, reason="no C compiler here")
+@pytest.mark.skipif(native.kernel(torch.bfloat16) is None, reason="no C compiler here")
 @pytest.mark.parametrize(("slots", "outs", "ranks"), CASES)
 def test_the_kernel_agrees_with_exact_arithmetic(
     slots: list[int], outs: tuple[int, ...], ranks: tuple[int, ...]
@@ -63,7 +65,7 @@ def test_the_kernel_agrees_with_exact_arithmetic(
     assert torch.equal(y[len(slots) :], before[len(slots) :]), "rows without an adapter are not touched"
 
 
-@pytest.mark.skipif(native.kernel() is None, reason="no C compiler here")
+@pytest.mark.skipif(native.kernel(torch.bfloat16) is None, reason="no C compiler here")
 def test_a_row_that_is_not_finite_stays_alone() -> None:
     _, packed = table(3, (64,), (8,))
     x = torch.ones(3, 48, dtype=torch.bfloat16)
@@ -75,7 +77,7 @@ def test_a_row_that_is_not_finite_stays_alone() -> None:
     assert torch.isfinite(y[[0, 2]]).all()
 
 
-@pytest.mark.skipif(native.kernel() is None, reason="no C compiler here")
+@pytest.mark.skipif(native.kernel(torch.bfloat16) is None, reason="no C compiler here")
 @pytest.mark.parametrize(("slots", "outs", "ranks"), CASES)
 def test_the_eager_path_agrees(slots: list[int], outs: tuple[int, ...], ranks: tuple[int, ...]) -> None:
     site, packed = table(max(slots) + 1, outs, ranks)
@@ -96,11 +98,27 @@ def test_the_eager_path_agrees(slots: list[int], outs: tuple[int, ...], ranks: t
 @pytest.mark.usefixtures("fresh_kernel")
 def test_without_a_compiler_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "COMPILE", ("no-such-compiler",))
-    assert native.kernel() is None
+    assert native.kernel(torch.bfloat16) is None
     _, packed = table(2, (64,), (8,))
     assert packed.native is None
 
 
-def test_float32_needs_no_kernel() -> None:
-    site = Site(0, ("only",), torch.zeros(8, 8), None, (8,))
-    assert Table(site, (2,), 1).native is None
+@pytest.mark.skipif(native.kernel(torch.bfloat16) is None, reason="no C compiler here")
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 40),
+    width=st.integers(1, 130),
+    outs=st.integers(1, 90),
+    dtype=st.sampled_from([torch.bfloat16, torch.float32]),
+)
+def test_a_product_of_any_shape_is_the_librarys(rows: int, width: int, outs: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(rows * 7 + width * 3 + outs)
+    x, weight = (torch.randn(count, width, generator=generator).to(dtype) for count in (rows, outs))
+    expected = x.double() @ weight.double().t()
+    found = native.linear(x, weight).double()
+    exactness = 2**-8 if dtype == torch.bfloat16 else 1e-5
+    assert float((found - expected).abs().max()) <= exactness * max(float(expected.abs().max()), 1.0)
+
+
+def test_a_type_the_kernel_does_not_know() -> None:
+    assert native.kernel(torch.float16) is None

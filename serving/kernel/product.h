@@ -1,0 +1,135 @@
+/* Rows of numbers times a weight: out[m][n] = x[m] . weight[n]. Every weight is read once, for all rows.
+
+   A tile is 4 weight rows against up to 4 rows of x, held in sixteen accumulators:
+
+        w0 w1 w2 w3
+    x0  .  .  .  .      each dot: a vector of partial sums, added up at the end
+    x1  .  .  .  .
+
+   While a block of weights meets the rows of x, the block after the next is fetched: memory and arithmetic overlap. */
+#ifndef PRODUCT_H
+#define PRODUCT_H
+
+#include "number.h"
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && !defined(SINGLE)
+#include <immintrin.h>
+#define NATIVE_BF16
+#endif
+
+#define TILE 4
+#define LINE 64  /* bytes the processor fetches at once */
+#define AHEAD 2  /* blocks of 4 weight rows between what is multiplied and what is being fetched */
+#define CHUNK 16 /* blocks a thread takes at a time */
+#define INLINE static inline __attribute__((always_inline))
+
+#ifdef NATIVE_BF16
+
+#define STEP 32
+typedef __m512 Partial;
+
+INLINE Partial nothing(void) { return _mm512_setzero_ps(); }
+
+INLINE void grow(const int rows, const Number *const *w, const Number *const *x, int64_t k, __mmask32 mask,
+                 Partial (*partial)[TILE]) {
+    __m512i right[TILE];
+#pragma GCC unroll 4
+    for (int n = 0; n < TILE; n++) right[n] = _mm512_maskz_loadu_epi16(mask, w[n] + k);
+#pragma GCC unroll 4
+    for (int m = 0; m < rows; m++) {
+        const __m512i left = _mm512_maskz_loadu_epi16(mask, x[m] + k);
+#pragma GCC unroll 4
+        for (int n = 0; n < TILE; n++)
+            partial[m][n] = _mm512_dpbf16_ps(partial[m][n], (__m512bh)left, (__m512bh)right[n]);
+    }
+}
+
+/* the sums of four vectors at once */
+INLINE __m128 total(const Partial *partial) {
+    __m256 half[TILE];
+#pragma GCC unroll 4
+    for (int i = 0; i < TILE; i++)
+        half[i] = _mm256_add_ps(_mm512_castps512_ps256(partial[i]), _mm512_extractf32x8_ps(partial[i], 1));
+    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
+    return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+}
+
+INLINE void tile(const int rows, const Number *const *w, const Number *const *x, int64_t length, float (*out)[TILE],
+                 const char *ahead, int lines) {
+    Partial partial[TILE][TILE];
+#pragma GCC unroll 4
+    for (int m = 0; m < rows; m++)
+#pragma GCC unroll 4
+        for (int n = 0; n < TILE; n++) partial[m][n] = nothing();
+    int64_t k = 0;
+    for (; k + STEP <= length; k += STEP) {
+        for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead);
+        grow(rows, w, x, k, ~0u, partial);
+    }
+    if (k < length) grow(rows, w, x, k, (1u << (length - k)) - 1, partial);
+#pragma GCC unroll 4
+    for (int m = 0; m < rows; m++) _mm_storeu_ps(out[m], total(partial[m]));
+}
+
+#else
+
+#define STEP WIDTH
+
+INLINE void tile(const int rows, const Number *const *w, const Number *const *x, int64_t length, float (*out)[TILE],
+                 const char *ahead, int lines) {
+    Lanes partial[TILE][TILE];
+    for (int m = 0; m < rows; m++)
+        for (int n = 0; n < TILE; n++) partial[m][n] = (Lanes){};
+    int64_t k = 0;
+    for (; k + WIDTH <= length; k += WIDTH) {
+        for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead);
+        Lanes right[TILE];
+        for (int n = 0; n < TILE; n++) right[n] = load(w[n] + k);
+        for (int m = 0; m < rows; m++) {
+            const Lanes left = load(x[m] + k);
+            for (int n = 0; n < TILE; n++) partial[m][n] += left * right[n];
+        }
+    }
+    for (int m = 0; m < rows; m++)
+        for (int n = 0; n < TILE; n++) {
+            out[m][n] = sum(partial[m][n]);
+            for (int64_t i = k; i < length; i++) out[m][n] += widen(x[m][i]) * widen(w[n][i]);
+        }
+}
+
+#endif
+
+/* out[m][0..3] for up to 4 rows of x, fetching so many lines from `ahead` at each step of the way */
+static inline void tiles(int rows, const Number *const *w, const Number *const *x, int64_t length, float (*out)[TILE],
+                         const char *ahead, int lines) {
+    switch (rows) {
+    case 1: tile(1, w, x, length, out, ahead, lines); break;
+    case 2: tile(2, w, x, length, out, ahead, lines); break;
+    case 3: tile(3, w, x, length, out, ahead, lines); break;
+    default: tile(4, w, x, length, out, ahead, lines);
+    }
+}
+
+/* x: (rows, in), weight: (outs, in), out: (rows, outs) in float. Inside a parallel region; does not wait for the others. */
+static void product(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, float *out) {
+    const int64_t blocks = (outs + TILE - 1) / TILE;
+#pragma omp for schedule(dynamic, CHUNK) nowait
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t first = block * TILE, count = outs - first < TILE ? outs - first : TILE;
+        const Number *w[TILE];
+        for (int64_t n = 0; n < TILE; n++) w[n] = weight + (first + (n < count ? n : 0)) * in;
+        const char *ahead = (const char *)(weight + (first + AHEAD * TILE) * in);
+        const int lines = rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1; /* a block's lines, spread over its tiles */
+        for (int64_t row = 0; row < rows; row += TILE) {
+            const int64_t height = rows - row < TILE ? rows - row : TILE;
+            const Number *left[TILE];
+            float sums[TILE][TILE];
+            for (int64_t m = 0; m < TILE; m++) left[m] = x + (row + (m < height ? m : 0)) * in;
+            tiles((int)height, w, left, in, sums, ahead, row < 4 * TILE ? lines : 0);
+            ahead += in / STEP * lines * LINE;
+            for (int64_t m = 0; m < height; m++)
+                for (int64_t n = 0; n < count; n++) out[(row + m) * outs + first + n] = sums[m][n];
+        }
+    }
+}
+
+#endif
