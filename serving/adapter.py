@@ -68,7 +68,11 @@ class LoadedAdapter:
     ) -> LoadedAdapter:
         """Read a PEFT directory. NotFound, Corrupt or Refused name the file, key or tensor that is to blame."""
         file = AdapterFile(path, base.profile)
-        digest, name = digest or f"directory:{path.resolve()}", name or path.name
+        return cls.from_file(file, base, digest or f"directory:{path.resolve()}", name or path.name)
+
+    @classmethod
+    def from_file(cls, file: AdapterFile, base: Base, digest: str, name: str) -> LoadedAdapter:
+        """Read the values of a file that was opened for this base."""
         if file.layout.prompt is not None:
             virtual = file.tensor(file.layout.prompt).to(base.device, base.dtype)
             return cls.make(digest, name, {}, virtual=virtual)

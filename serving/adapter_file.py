@@ -14,6 +14,7 @@ from registry.errors import Corrupt, NotFound, Refused
 from registry.layout import WEIGHTS_FILE, Module, lay_out
 from registry.manifest import BaseProfile
 from registry.tensors import TensorEntry, read_header
+from serving.finite import is_finite
 
 
 class AdapterFile:
@@ -48,6 +49,6 @@ class AdapterFile:
             values: Tensor = self._file.get_tensor(entry.name).to(torch.float32)
         except (SafetensorError, OSError) as error:
             raise Corrupt(f"{self._path} cannot be read: {error}") from error
-        if not bool(torch.isfinite(values).all()):
+        if not is_finite(values):
             raise Refused(f"{self._path.name}: tensor {entry.name} holds values that are not finite")
         return values

@@ -14,6 +14,7 @@ from torch import Tensor
 from registry.errors import Refused
 from serving.base import Site
 from serving.delta import Delta, Part
+from serving.finite import is_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,6 @@ def _side_by_side(site: Site, rows: Mapping[int, Tensor | None], absent: float) 
 
 def _cast(values: Tensor, site: Site, sibling: int) -> Tensor:
     cast = values.to(site.weight.device, site.weight.dtype)
-    if not bool(torch.isfinite(cast).all()):
+    if not is_finite(cast):
         raise Refused(f"the adapter's weights of {site.names[sibling]} overflow {site.weight.dtype}")
     return cast

@@ -11,6 +11,7 @@ from serving.adapter_file import AdapterFile
 from serving.base import Base
 from serving.delta import EmbeddingDelta
 from serving.dora import row_gain
+from serving.finite import is_finite
 
 
 def embedding_delta(file: AdapterFile, module: Module, base: Base, copied: Tensor | None) -> EmbeddingDelta:
@@ -53,6 +54,6 @@ def _low_rank(file: AdapterFile, module: Module, base: Base, copied: Tensor | No
 
 def _cast(values: Tensor, base: Base) -> Tensor:
     cast = values.to(base.device, base.dtype).contiguous()
-    if not bool(torch.isfinite(cast).all()):
+    if not is_finite(cast):
         raise Refused(f"the adapter's weights of {base.embedding_name} overflow {base.dtype}")
     return cast

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from registry.errors import Busy, LorimerError, Refused, Unavailable
 from serving.adapter import LoadedAdapter
+from serving.adapter_file import AdapterFile
 from serving.backoff import Backoff
 from serving.base import Base
 from serving.footprint import footprint
@@ -220,8 +221,9 @@ class Residency:
     def _from_store(self, digest: str) -> Make:
         def make(reserve: Reserve) -> LoadedAdapter:
             directory = self._fetch(digest)
-            reserve(footprint(directory, self._base.dtype))
-            return LoadedAdapter.from_directory(directory, self._base, digest=digest)
+            file = AdapterFile(directory, self._base.profile)
+            reserve(footprint(file.layout, self._base))
+            return LoadedAdapter.from_file(file, self._base, digest, directory.name)
 
         return make
 

@@ -11,7 +11,6 @@ import torch
 
 from registry.errors import Busy, NotFound, Refused, Unavailable
 from serving.adapter import LoadedAdapter
-from serving.footprint import footprint
 from serving.lease import Lease, give_up
 from serving.loaders import Loaders
 from serving.residency import LOADERS, Residency
@@ -193,11 +192,6 @@ def test_what_can_never_fit_is_refused(zoo: Zoo, shelf: Shelf) -> None:
         residency.acquire("sha256:0")
     assert residency.stats().peak_bytes == 0
     residency.close()
-
-
-def test_the_size_is_known_before_the_bytes_are_taken(zoo: Zoo) -> None:
-    for directory, adapter in zip(zoo.directories, zoo.adapters, strict=True):
-        assert footprint(directory, zoo.base.dtype) >= adapter.num_bytes
 
 
 def test_a_prefetch_is_dropped_when_there_is_no_room(residency: Residency, shelf: Shelf) -> None:
