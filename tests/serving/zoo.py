@@ -62,7 +62,7 @@ OTHERS: tuple[dict[str, Any], ...] = (
 KINDS = LOW_RANK + OTHERS
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Zoo:
     """`adapters[i]` and the directory it came from; index None is the bare base."""
 
@@ -70,6 +70,9 @@ class Zoo:
     directories: list[Path]
     adapters: list[LoadedAdapter]
     _models: dict[int | None, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<{len(self.adapters)} adapters>"
 
     def adapter(self, index: int | None) -> LoadedAdapter | None:
         return None if index is None else self.adapters[index]
