@@ -281,9 +281,9 @@ class Engine:
             self._forward.scrub(answer.region)
         known = error if isinstance(error, LorimerError) else Unavailable(f"{_blame(answer)} failed: {error}")
         self._stats = replace(self._stats, failed_rows=self._stats.failed_rows + 1)
-        self._finish(answer, "error", known)
         if fault and self._on_fault is not None and answer.request.adapter is not None:
-            self._on_fault(answer.request.adapter, known)
+            self._on_fault(answer.request.adapter, known)  # before anybody is told, who might ask again
+        self._finish(answer, "error", known)
 
     def _finish(self, answer: Answer, reason: Reason, error: LorimerError | None = None) -> None:
         self._scheduler.remove(answer)

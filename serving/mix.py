@@ -31,7 +31,7 @@ def mix(base: Base, parts: Sequence[tuple[LoadedAdapter, float]]) -> LoadedAdapt
     members = _members(parts)
     if len(members) == 1 and members[0].weight == 1:
         return members[0].adapter
-    digest = "mix:" + sha256(canonical([[member.adapter.digest, member.weight] for member in members]))
+    digest = mix_digest([(member.adapter.digest, member.weight) for member in members])
     changes: dict[int, list[Weighted]] = defaultdict(list)
     for member in members:
         for index, delta in member.adapter.deltas.items():
@@ -51,6 +51,11 @@ def mix(base: Base, parts: Sequence[tuple[LoadedAdapter, float]]) -> LoadedAdapt
         embedding=combine_embeddings(base, embeddings) if embeddings else None,
         virtual=_virtual(members),
     )
+
+
+def mix_digest(parts: Iterable[tuple[str, float]]) -> str:
+    """The identity of a mix of distinct digests, whatever the order they are given in."""
+    return "mix:" + sha256(canonical([[digest, weight] for digest, weight in sorted(parts)]))
 
 
 @dataclass(frozen=True)
