@@ -13,7 +13,7 @@ from registry.store import Store, create_surely
 
 
 def register(store: Store, profile: BaseProfile) -> BaseProfile:
-    """Create the profile, or add this one's names to it. One set of weights has one tokenizer and template."""
+    """Create the profile, or renew it and add this one's names. One set of weights has one tokenizer and template."""
     key = _key(profile.identity.weights_sha256)
     if create_surely(store, key, canonical(profile)):
         return profile
@@ -26,10 +26,10 @@ def register(store: Store, profile: BaseProfile) -> BaseProfile:
                 actual=getattr(known.identity, part),
             )
     merged = tuple(dict.fromkeys([*known.names, *profile.names]))
-    if merged != known.names:
-        known = msgspec.structs.replace(known, names=merged)
-        store.put(key, canonical(known))
-    return known
+    current = msgspec.structs.replace(profile, identity=known.identity, names=merged)
+    if current != known:  # more names, or written before profiles said so much
+        store.put(key, canonical(current))
+    return current
 
 
 def read(store: Store, weights_sha256: str) -> BaseProfile:

@@ -25,6 +25,10 @@ PROFILE = BaseProfile(
     vocab_size=32,
     context_length=64,
     linears={Q: (8, 8), DOWN: (8, 12), "model.layers.1.self_attn.q_proj": (8, 8)},
+    transposed=(DOWN,),
+    biased=(Q,),
+    embeddings={"model.embed_tokens": (32, 8)},
+    heads={"lm_head": (32, 8)},
 )
 
 

@@ -279,6 +279,10 @@ def test_bases(registry: Registry) -> None:
     assert registry.bases() == [PROFILE]
     more: BaseProfile = msgspec.structs.replace(PROFILE, names=("tiny", "/models/tiny"))
     assert registry.register_base(more).names == ("tiny", "somebody/tiny", "/models/tiny")
+    old = msgspec.structs.replace(more, names=PROFILE.names, embeddings={}, heads={}, biased=())
+    registry.register_base(old)
+    renewed = registry.register_base(PROFILE)
+    assert (renewed.heads, renewed.biased) == (PROFILE.heads, PROFILE.biased)
     assert registry.base_profile("a" * 64).names == ("tiny", "somebody/tiny", "/models/tiny")
     with pytest.raises(NotFound):
         registry.base_profile("f" * 64)

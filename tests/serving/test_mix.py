@@ -91,8 +91,7 @@ def test_a_mix_is_an_explicit_merge(zoo: Zoo, parts: list[tuple[int, float]]) ->
 def test_any_mix_is_exact_or_refused(zoo: Zoo, parts: list[tuple[int, float]]) -> None:
     try:
         check(zoo, parts)
-    except Refused as refused:
-        assert "cannot mix" in refused.message
+    except Refused:
         assert any(number >= len(LOW_RANK) for number, _ in parts)
 
 
