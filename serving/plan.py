@@ -9,7 +9,7 @@ Rows are sorted so that each adapter is one contiguous stretch. Knows no layer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
@@ -33,6 +33,17 @@ class Run:
     """(count,) places of these rows among the step's tokens, in order of region; None: they are all its tokens."""
     bias: Tensor
     """(count * kv_heads, 1, capacity): 0 where a row has a token, -inf beyond its end."""
+    _windowed: dict[int, Tensor] = field(default_factory=dict)
+
+    def within(self, window: int | None) -> Tensor:
+        """The bias of a layer whose tokens see only the last `window` positions, their own included."""
+        if window is None or window >= self.first.capacity:
+            return self.bias
+        if window not in self._windowed:
+            lengths = (self.bias == 0).sum(dim=-1, keepdim=True)
+            is_before = torch.arange(self.first.capacity, device=self.bias.device) < lengths - window
+            self._windowed[window] = self.bias.masked_fill(is_before, float("-inf"))
+        return self._windowed[window]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +56,17 @@ class Span:
     length: int
     bias: Tensor
     """(tokens, length): 0 where a token may look, -inf after itself."""
+    _windowed: dict[int, Tensor] = field(default_factory=dict)
+
+    def within(self, window: int | None) -> Tensor:
+        """The bias of a layer whose tokens see only the last `window` positions, their own included."""
+        if window is None or window >= self.length:
+            return self.bias
+        if window not in self._windowed:
+            first = self.length - (self.stop - self.start)
+            is_before = torch.ones_like(self.bias, dtype=torch.bool).tril_(first - window)
+            self._windowed[window] = self.bias.masked_fill(is_before, float("-inf"))
+        return self._windowed[window]
 
 
 @dataclass(frozen=True, eq=False)
