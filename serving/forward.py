@@ -1,6 +1,6 @@
 """One step's computation: prompts through the module tree, decoding rows through the native stack where there is one.
 
-    chunks -> [ prompts and what the kernel cannot walk: tree | one-token rows: kernel ] -> hidden states -> head -> logits
+    chunks -> [ prompts, and what the kernel cannot walk: tree | one-token rows: kernel ] -> hidden -> head -> logits
 
 Both share the cache, the packed adapters, the embedding and the head. Knows no request, no sampling.
 """

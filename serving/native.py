@@ -79,6 +79,7 @@ def describe(
     b: Sequence[Tensor],
     ranks: Sequence[int],
     offsets: Sequence[int],
+    *,
     gain: Tensor | None = None,
     bias: Tensor | None = None,
     input_gain: Tensor | None = None,

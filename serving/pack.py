@@ -90,7 +90,9 @@ class Table:
 
     def _described(self) -> NativeTable | None:
         self._described_extras = self._extras
-        return describe(self.a, self.b, self.ranks, self.offsets, self.gain, self.bias, self.input_gain)
+        return describe(
+            self.a, self.b, self.ranks, self.offsets, gain=self.gain, bias=self.bias, input_gain=self.input_gain
+        )
 
     def _with_row(self, held: Tensor | None, slot: int, value: Tensor | None, neutral: float) -> Tensor | None:
         if held is None:

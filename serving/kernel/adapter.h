@@ -25,9 +25,20 @@ static inline __attribute__((always_inline)) void stripe(const int lanes, const 
     Lanes sums[4];
 #pragma GCC unroll 4
     for (int lane = 0; lane < lanes; lane++) sums[lane] = load_floats(sum + lane * WIDTH);
-    for (int64_t i = 0; i < rows; i++)
+    Lanes more[4] = {};
+    int64_t i = 0;
+    for (; i + 2 <= rows; i += 2) {
+#pragma GCC unroll 4
+        for (int lane = 0; lane < lanes; lane++) {
+            sums[lane] += left[i] * load(right + i * stride + lane * WIDTH);
+            more[lane] += left[i + 1] * load(right + (i + 1) * stride + lane * WIDTH);
+        }
+    }
+    if (i < rows)
 #pragma GCC unroll 4
         for (int lane = 0; lane < lanes; lane++) sums[lane] += left[i] * load(right + i * stride + lane * WIDTH);
+#pragma GCC unroll 4
+    for (int lane = 0; lane < lanes; lane++) sums[lane] += more[lane];
 #pragma GCC unroll 4
     for (int lane = 0; lane < lanes; lane++) store_floats(sum + lane * WIDTH, sums[lane]);
 }

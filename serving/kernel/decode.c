@@ -49,6 +49,7 @@ typedef struct { /* room for one step, sized by serving/stack.py */
 } Room;
 
 int omp_get_thread_num(void);
+int omp_get_num_threads(void);
 
 static void normalise(const float *x, const Number *weight, int64_t width, float epsilon, Number *out) {
     float squares = 0;
@@ -62,9 +63,27 @@ static void normalise(const float *x, const Number *weight, int64_t width, float
     for (; i < width; i++) out[i] = narrow(x[i] * factor * widen(weight[i]));
 }
 
+/* what this thread's rows will read once the product is done: the second half of their adapters at this site, and the
+   first half at the next */
+static void plan_ahead(const Table *table, const Table *next, const Step *step, Errands *errands) {
+#pragma omp for schedule(static) nowait
+    for (int64_t row = 0; row < step->num_rows; row++) {
+        const int64_t slot = step->slots[row];
+        if (slot < 0 || (row && step->slots[row - 1] == slot)) continue;
+        for (int64_t part = 0; table && part < table->num_parts; part++) {
+            const int64_t size = table->rank[part] * table->out_features[part];
+            note(errands, table->b[part] + slot * size, size);
+        }
+        const int64_t size = next ? next->in_features * next->total_rank : 0;
+        if (size) note(errands, next->a + slot * size, size);
+    }
+}
+
 /* room->wide = the site's product of x: (rows, in), and room->bottleneck: each row's way into its adapter */
-static void multiply(const Site *site, const Table *table, const Step *step, const Number *x, const Room *room) {
+static void multiply(const Site *site, const Table *table, const Table *next, const Step *step, const Number *x,
+                     const Room *room) {
     const Number *input = x;
+    Errands errands = {.count = 0};
     if (table && table->input_gain) {
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < step->num_rows; row++) {
@@ -77,12 +96,14 @@ static void multiply(const Site *site, const Table *table, const Step *step, con
         input = room->gained;
     }
     if (table) {
-#pragma omp for schedule(dynamic, 1) nowait
-        for (int64_t row = 0; row < step->num_rows; row++)
-            if (step->slots[row] >= 0)
-                descend(table, step->slots[row], x + row * site->in, room->bottleneck + row * room->rank_stride);
+#pragma omp for schedule(static) nowait
+        for (int64_t row = 0; row < step->num_rows; row++) {
+            if (step->slots[row] < 0) continue; /* rows are shared out as in plan_ahead and in layer_step */
+            descend(table, step->slots[row], x + row * site->in, room->bottleneck + row * room->rank_stride);
+        }
     }
-    product(input, step->num_rows, site->weight, site->in, site->outs, room->wide);
+    plan_ahead(table, next, step, &errands);
+    product(input, step->num_rows, site->weight, site->in, site->outs, room->wide, &errands, omp_get_num_threads());
 #pragma omp barrier
 }
 
@@ -175,7 +196,7 @@ static void layer_step(const Stack *stack, int64_t index, const Step *step, cons
     const int64_t rows = step->num_rows, inner = site[DOWN].in;
     const int is_last = index + 1 == stack->num_layers;
 
-    multiply(site + QKV, table[QKV], step, room->input, room);
+    multiply(site + QKV, table[QKV], table[OUTPUT], step, room->input, room);
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; row++)
         remember(stack, layer, step, row, complete(site + QKV, table[QKV], step, row, room), room);
@@ -183,18 +204,18 @@ static void layer_step(const Stack *stack, int64_t index, const Step *step, cons
     for (int64_t row = 0; row < rows; row++)
         for (int64_t h = 0; h < stack->kv_heads; h++) attend(stack, layer, step, row, h, room);
 
-    multiply(site + OUTPUT, table[OUTPUT], step, room->mixed, room);
+    multiply(site + OUTPUT, table[OUTPUT], table[GATE_UP], step, room->mixed, room);
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; row++)
         add_and_normalise(stack, complete(site + OUTPUT, table[OUTPUT], step, row, room), layer->mlp_norm, row,
                           room->input, room);
 
-    multiply(site + GATE_UP, table[GATE_UP], step, room->input, room);
+    multiply(site + GATE_UP, table[GATE_UP], table[DOWN], step, room->input, room);
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; row++)
         gate(complete(site + GATE_UP, table[GATE_UP], step, row, room), inner, room->input + row * inner);
 
-    multiply(site + DOWN, table[DOWN], step, room->input, room);
+    multiply(site + DOWN, table[DOWN], is_last ? 0 : table[SITES], step, room->input, room);
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; row++)
         add_and_normalise(stack, complete(site + DOWN, table[DOWN], step, row, room),
@@ -238,7 +259,8 @@ void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int
             int64_t num_threads) {
 #pragma omp parallel num_threads(num_threads)
     {
-        product(x, rows, weight, in, outs, wide);
+        Errands none = {.count = 0};
+        product(x, rows, weight, in, outs, wide, &none, num_threads);
 #pragma omp barrier
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows * outs; i++) y[i] = narrow(wide[i]);

@@ -18,7 +18,7 @@
 
 #define TILE 4
 #define LINE 64  /* bytes the processor fetches at once */
-#define AHEAD 2  /* blocks of 4 weight rows between what is multiplied and what is being fetched */
+#define AHEAD 2  /* blocks of 4 weight rows between what is multiplied and what is being fetched into the second cache */
 #define CHUNK 16 /* blocks a thread takes at a time */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -62,7 +62,7 @@ INLINE void tile(const int rows, const Number *const *w, const Number *const *x,
         for (int n = 0; n < TILE; n++) partial[m][n] = nothing();
     int64_t k = 0;
     for (; k + STEP <= length; k += STEP) {
-        for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead);
+        for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead, 0, 2);
         grow(rows, w, x, k, ~0u, partial);
     }
     if (k < length) grow(rows, w, x, k, (1u << (length - k)) - 1, partial);
@@ -81,7 +81,7 @@ INLINE void tile(const int rows, const Number *const *w, const Number *const *x,
         for (int n = 0; n < TILE; n++) partial[m][n] = (Lanes){};
     int64_t k = 0;
     for (; k + WIDTH <= length; k += WIDTH) {
-        for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead);
+        for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead, 0, 2);
         Lanes right[TILE];
         for (int n = 0; n < TILE; n++) right[n] = load(w[n] + k);
         for (int m = 0; m < rows; m++) {
@@ -109,9 +109,44 @@ static inline void tiles(int rows, const Number *const *w, const Number *const *
     }
 }
 
+/* What a thread will need after a product, fetched on the way through it: so much at every tile. */
+typedef struct {
+    const char *from;
+    int64_t lines;
+} Stretch;
+
+#define MAX_STRETCHES 192
+
+typedef struct {
+    int64_t count, next, at_once;
+    Stretch stretch[MAX_STRETCHES];
+} Errands;
+
+static inline void note(Errands *errands, const Number *from, int64_t numbers) {
+    if (numbers && errands->count < MAX_STRETCHES)
+        errands->stretch[errands->count++] =
+            (Stretch){(const char *)from, (numbers * (int64_t)sizeof(Number) + LINE - 1) / LINE};
+}
+
+static inline void run(Errands *errands) {
+    for (int64_t left = errands->at_once; left && errands->next < errands->count;) {
+        Stretch *stretch = errands->stretch + errands->next;
+        const int64_t lines = left < stretch->lines ? left : stretch->lines;
+        for (int64_t line = 0; line < lines; line++) __builtin_prefetch(stretch->from + line * LINE, 0, 2);
+        stretch->from += lines * LINE;
+        stretch->lines -= lines;
+        left -= lines;
+        errands->next += stretch->lines == 0;
+    }
+}
+
 /* x: (rows, in), weight: (outs, in), out: (rows, outs) in float. Inside a parallel region; does not wait for the others. */
-static void product(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, float *out) {
+static void product(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, float *out,
+                    Errands *errands, int64_t num_threads) {
     const int64_t blocks = (outs + TILE - 1) / TILE;
+    int64_t lines_to_fetch = 0;
+    for (int64_t i = 0; i < errands->count; i++) lines_to_fetch += errands->stretch[i].lines;
+    errands->at_once = lines_to_fetch * num_threads / (blocks * ((rows + TILE - 1) / TILE)) + 1;
 #pragma omp for schedule(dynamic, CHUNK) nowait
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t first = block * TILE, count = outs - first < TILE ? outs - first : TILE;
@@ -121,6 +156,7 @@ static void product(const Number *x, int64_t rows, const Number *weight, int64_t
         const int lines = rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1; /* a block's lines, spread over its tiles */
         for (int64_t row = 0; row < rows; row += TILE) {
             const int64_t height = rows - row < TILE ? rows - row : TILE;
+            run(errands);
             const Number *left[TILE];
             float sums[TILE][TILE];
             for (int64_t m = 0; m < TILE; m++) left[m] = x + (row + (m < height ? m : 0)) * in;
