@@ -57,7 +57,10 @@ class ResidencyStats:
 
 
 class Residency:
-    """Adapters by digest. `fetch` gives a verified local directory of a digest, however long that takes."""
+    """Adapters by digest. `fetch` gives a verified local directory of a digest, however long that takes.
+
+    `name_of` says how people call a digest.
+    """
 
     def __init__(
         self,
@@ -65,10 +68,12 @@ class Residency:
         base: Base,
         byte_budget: int,
         *,
+        name_of: Callable[[str], str] = lambda digest: digest[:19],
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
+        self._name_of = name_of
         self._base = base
         self._patience_s = patience_s
         self._clock = clock
@@ -86,12 +91,11 @@ class Residency:
         """
         pending: Future[Lease] = Future()
         with self._room:
+            if (lease := self.held(digest)) is not None:
+                pending.set_result(lease)
+                return pending
             self._seats.use(digest)
             seat = self._seats.get(digest)
-            if seat is not None and seat.adapter is not None:
-                self._count(hits=1)
-                pending.set_result(self._lease(seat, 0.0))
-                return pending
             if seat is None:
                 self._raise_standing_failure(digest)
                 seat = self._open(digest, make or self._from_store(digest))
@@ -101,6 +105,16 @@ class Residency:
                 self._loaders.submit(lambda: self._load(seat), urgent=True)
         return pending
 
+    def held(self, digest: str) -> Lease | None:
+        """A lease if the adapter is here, without asking for it if it is not."""
+        with self._room:
+            seat = self._seats.get(digest)
+            if seat is None or seat.adapter is None:
+                return None
+            self._seats.use(digest)
+            self._count(hits=1)
+            return self._lease(seat, 0.0)
+
     def acquire(self, digest: str, timeout_s: float | None = None) -> Lease:
         """As `request`, and wait for it. Raises what the load raised; Busy after `timeout_s`."""
         pending = self.request(digest)
@@ -108,7 +122,7 @@ class Residency:
             return pending.result(timeout_s)
         except TimeoutError as error:
             give_up(pending)
-            raise Busy(f"adapter {digest[:19]} is still loading") from error
+            raise Busy(f"{self._name_of(digest)} is still loading") from error
         except KeyboardInterrupt:
             give_up(pending)
             raise
@@ -214,7 +228,7 @@ class Residency:
         except LorimerError as error:
             self._failed(seat, error)
         except Exception as error:  # noqa: BLE001 - told to all who wait
-            self._failed(seat, Unavailable(f"adapter {seat.digest[:19]} cannot be loaded: {error}"))
+            self._failed(seat, Unavailable(f"{self._name_of(seat.digest)} cannot be loaded: {error}"))
         else:
             self._arrived(seat, adapter, max(self._clock() - started, 1e-6))
 
@@ -223,7 +237,7 @@ class Residency:
             directory = self._fetch(digest)
             file = AdapterFile(directory, self._base.profile)
             reserve(footprint(file.layout, self._base))
-            return LoadedAdapter.from_file(file, self._base, digest, directory.name)
+            return LoadedAdapter.from_file(file, self._base, digest, self._name_of(digest))
 
         return make
 
@@ -232,7 +246,7 @@ class Residency:
         budget = self._seats.byte_budget
         if num_bytes > budget:
             raise Refused(
-                f"adapter {seat.digest[:19]} needs {num_bytes:,} bytes, more than the whole budget of {budget:,}",
+                f"{self._name_of(seat.digest)} needs {num_bytes:,} bytes, more than the whole budget of {budget:,}",
                 hint="raise LORIMER_ADAPTER_BYTES",
             )
         with self._room:
@@ -245,7 +259,7 @@ class Residency:
             if not seats.could_fit(num_bytes):
                 if not seats.is_wanted(seat):
                     seats.remove(seat)
-                    raise Busy(f"there is no room to prefetch adapter {seat.digest[:19]}")
+                    raise Busy(f"there is no room to prefetch {self._name_of(seat.digest)}")
                 self._count(overdrafts=1)
             seats.make_room(num_bytes)
             seats.take(seat, num_bytes)

@@ -83,8 +83,21 @@ async def jobs(request: AnyRequest) -> Response[bytes]:
     return respond({"jobs": await gateway.in_thread(Jobs(registry.store, registry.tenant, registry.clock).list)})
 
 
+@get("/api/quarantine")
+async def quarantined(request: AnyRequest) -> Response[bytes]:
+    """Versions that misbehaved while serving, and why."""
+    return respond({"quarantined": gateway_of(request).quarantine.cases()})
+
+
+@post("/api/quarantine/{digest:str}/release", status_code=200)
+async def release(request: AnyRequest, digest: FromPath[str]) -> Response[bytes]:
+    """Serve a quarantined version again."""
+    trace_of(request).fields |= {"digest": digest}
+    return respond(gateway_of(request).quarantine.release(digest))
+
+
 def _note(request: AnyRequest, name: str, alias: str) -> None:
     trace_of(request).fields |= {"adapter": name, "alias": alias}
 
 
-ROUTES = [list_adapters, show_adapter, show_log, move_alias, roll_back, drift, jobs]
+ROUTES = [list_adapters, show_adapter, show_log, move_alias, roll_back, drift, jobs, quarantined, release]

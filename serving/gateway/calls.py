@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from registry.errors import Busy
-from serving.adapter import LoadedAdapter
+from serving.gateway.chat_dialect import ChatDialect
 from serving.gateway.choosing import Choice
-from serving.gateway.dialects import ChatDialect, Dialect, TextDialect, usage_of
+from serving.gateway.dialects import Dialect, usage_of
 from serving.gateway.generation import Generation
+from serving.gateway.leasing import lease_of
+from serving.gateway.prompts import Prompt, tokenise
 from serving.gateway.schemas import Answer, ChatRequest, ChunkChoice, CompletionRequest, TextChoice, Usage
+from serving.gateway.text_dialect import TextDialect
 from serving.gateway.trace import Trace
-from serving.gateway.translate import (
-    check_stream,
-    messages_of,
-    prompts_of,
-    refuse_unsupported,
-    sampling_of,
-    seeds,
-)
+from serving.gateway.translate import check_stream, grammar_of, messages_of, refuse_unsupported, sampling_of, seeds
+from serving.grammar import Grammar
+from serving.lease import Lease
 from serving.request import Request, Sampling
 
 if TYPE_CHECKING:
@@ -80,34 +78,76 @@ class Call:
         return {**self.choice.headers(), "server-timing": self.trace.server_timing()}
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A request, resolved and tokenised."""
+
+    body: Body
+    choice: Choice
+    prompts: Sequence[Prompt]
+    grammar: Grammar | None
+
+    @property
+    def per_prompt(self) -> int:
+        return self.body.n or 1
+
+    @property
+    def echoes(self) -> bool:
+        return isinstance(self.body, CompletionRequest) and bool(self.body.echo)
+
+    def samplings(self, context_length: int) -> list[Sampling]:
+        """Invalid where a prompt and its answer cannot fit."""
+        return [sampling_of(self.body, len(prompt.ids), context_length, self.grammar) for prompt in self.prompts]
+
+
 async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None) -> Call:
     """Start answering; every refusal happens here, before a first byte is sent."""
     refuse_unsupported(body)
     check_stream(body)
     _shed(gateway)
     with trace.measure("resolve"):
-        choice = await gateway.in_thread(gateway.catalog.choose, body.model)
-    trace.fields |= {"model": choice.requested, "adapter": choice.adapter, "digest": choice.digest}
-    messages = messages_of(body) if isinstance(body, ChatRequest) else None
+        choice = await gateway.in_thread(_choose, gateway, body)
+    trace.fields |= {"model": choice.requested, "adapter": choice.label, "digest": choice.digest}
+    for digest in choice.digests:
+        gateway.quarantine.check(digest)
     with trace.measure("tokenise"):
-        prompts = await gateway.in_text_thread(_tokenise, gateway, body, messages)
-    samplings = [sampling_of(body, len(prompt), gateway.engine.max_context) for prompt in prompts]
+        prompts = await gateway.in_text_thread(tokenise, gateway.base, body)
+        grammar = await gateway.in_thread(grammar_of, body, gateway.engine.grammars) if body.response_format else None
+    asked = _Asked(body, choice, prompts, grammar)
+    asked.samplings(gateway.engine.max_context)
     with trace.measure("load"):
-        lease = await gateway.lease(choice.digest) if choice.digest else None
+        lease = await lease_of(choice, gateway.residency, gateway.base)
     if lease is not None:
-        gateway.metrics.load.labels(gateway.metrics.adapters.of(choice.adapter)).observe(trace.seconds["load"])
+        gateway.metrics.load.labels(gateway.metrics.adapters.of(choice.label)).observe(trace.seconds["load"])
+    try:
+        call = _call(gateway, asked, lease, trace, session)
+    except BaseException:
+        if lease is not None:
+            lease.release()
+        raise
+    gateway.recorder.remember(call)
+    call.generation.submit()
+    return call
 
-    dialect = (ChatDialect if isinstance(body, ChatRequest) else TextDialect)(gateway.spell)
+
+def _shed(gateway: Gateway) -> None:
+    """Turn a request away before any work when the queue is full; the engine decides finally when it is submitted."""
+    stats, settings = gateway.engine.stats(), gateway.settings
+    if stats.running + stats.waiting >= settings.max_batch + settings.max_waiting:
+        raise Busy("the queue is full")
+
+
+def _choose(gateway: Gateway, body: Body) -> Choice:
+    return gateway.catalog.mix(body.model, body.adapters) if body.adapters else gateway.catalog.choose(body.model)
+
+
+def _call(gateway: Gateway, asked: _Asked, lease: Lease | None, trace: Trace, session: str | None) -> Call:
+    body = asked.body
+    if isinstance(body, ChatRequest):
+        dialect: Dialect = ChatDialect(gateway.spell)
+    else:
+        dialect = TextDialect(gateway.spell, asked.prompts if asked.echoes else (), asked.per_prompt)
     call_id = f"{dialect.id_prefix}-{uuid.uuid4().hex}"
-    adapter = lease.adapter if lease else None
-    requests = _requests(
-        call_id,
-        prompts=prompts,
-        samplings=samplings,
-        per_prompt=body.n or 1,
-        adapter=adapter,
-        tenant=gateway.registry.tenant,
-    )
 
     def ended() -> None:
         if lease is not None:
@@ -118,55 +158,32 @@ async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None)
         id=call_id,
         created=int(time.time()),
         session=session or body.user or body.safety_identifier or call_id,
-        choice=choice,
+        choice=asked.choice,
         dialect=dialect,
-        num_prompts=len(prompts),
-        messages=messages,
+        num_prompts=len(asked.prompts),
+        messages=messages_of(body) if isinstance(body, ChatRequest) else None,
         trace=trace,
-        generation=Generation(gateway.engine, requests, ended),
+        generation=Generation(gateway.engine, _requests(gateway, asked, call_id, lease), ended),
     )
-    gateway.recorder.remember(call)
-    call.generation.submit()
     return call
 
 
-def _requests(
-    call_id: str,
-    *,
-    prompts: Sequence[tuple[int, ...]],
-    samplings: Sequence[Sampling],
-    per_prompt: int,
-    adapter: LoadedAdapter | None,
-    tenant: str,
-) -> list[Request]:
-    """One row for each answer asked for; the first answer to a prompt brings its features."""
+def _requests(gateway: Gateway, asked: _Asked, call_id: str, lease: Lease | None) -> list[Request]:
+    """One row for each answer asked for; the first answer to a prompt brings its features and its scores."""
+    adapter = lease.adapter if lease is not None else None
+    samplings = asked.samplings(gateway.engine.max_context - (adapter.num_virtual if adapter else 0))
+    scores = asked.echoes and samplings[0].logprobs is not None
     return [
         Request(
-            id=f"{call_id}-{number * per_prompt + index}",
-            prompt=prompt,
+            id=f"{call_id}-{number * asked.per_prompt + index}",
+            prompt=prompt.ids,
             sampling=replace(sampling, seed=seed),
             adapter=adapter,
-            tenant=tenant,
-            want_features=adapter is not None and index == 0,
+            tenant=gateway.registry.tenant,
+            score_from=0 if scores and index == 0 else None,
+            prompt_logprobs=sampling.logprobs if scores and index == 0 else None,
+            want_features=asked.choice.version is not None and index == 0,
         )
-        for number, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
-        for index, seed in enumerate(seeds(sampling.seed, per_prompt))
-    ]
-
-
-def _shed(gateway: Gateway) -> None:
-    """Turn a request away before any work when the queue is full; the engine decides finally when it is submitted."""
-    stats, settings = gateway.engine.stats(), gateway.settings
-    if stats.running + stats.waiting >= settings.max_batch + settings.max_waiting:
-        raise Busy("the queue is full")
-
-
-def _tokenise(gateway: Gateway, body: Body, messages: list[dict[str, str]] | None) -> Sequence[tuple[int, ...]]:
-    base = gateway.base
-    if messages is not None:
-        return [tuple(base.render(messages))]
-    assert isinstance(body, CompletionRequest)
-    return [
-        prompt if isinstance(prompt, tuple) else tuple(base.tokenizer.encode(prompt))
-        for prompt in prompts_of(body, base.profile.vocab_size)
+        for number, (prompt, sampling) in enumerate(zip(asked.prompts, samplings, strict=True))
+        for index, seed in enumerate(seeds(sampling.seed, asked.per_prompt))
     ]

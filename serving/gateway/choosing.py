@@ -6,6 +6,7 @@ Remembers versions by digest, so that the residency can fetch by digest alone. O
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -16,10 +17,23 @@ from registry.errors import Invalid, NotFound
 from registry.manifest import BaseProfile
 from registry.names import DEFAULT_ALIAS, Alias, parse_ref
 from serving.gateway.errors import ModelNotFound
-from serving.gateway.schemas import ModelCard
+from serving.gateway.schemas import MixPart, ModelCard
+from serving.mix import mix_digest
 
 MAX_REMEMBERED = 16_384
 MAX_FOLLOWED = 4096
+
+
+MIX = "(mix)"
+"""What metrics and logs call every mix; no adapter can have this name."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One adapter of a mix."""
+
+    version: Version
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -28,19 +42,35 @@ class Choice:
 
     requested: str
     version: Version | None
+    """None for the bare base, and for a mix: what it answers says nothing of one adapter."""
     fingerprint: str
     captured: bool = False
     """Whether the adapter's owner allows texts to be kept."""
+    parts: tuple[Part, ...] = ()
 
     @property
     def adapter(self) -> str | None:
         return self.version.adapter if self.version else None
 
     @property
+    def label(self) -> str | None:
+        """Under which name the request is counted."""
+        return MIX if self.parts else self.adapter
+
+    @property
     def digest(self) -> str | None:
-        return self.version.digest if self.version else None
+        """None for the bare base."""
+        return self.fingerprint if self.version or self.parts else None
+
+    @property
+    def digests(self) -> list[str]:
+        """Everything that takes part in the answer, beside the base."""
+        return [*(part.version.digest for part in self.parts), *([self.digest] if self.digest else [])]
 
     def headers(self) -> dict[str, str]:
+        if self.parts:
+            parts = ", ".join(f"{part.version.digest};weight={part.weight:g}" for part in self.parts)
+            return {"x-adapter-digest": self.fingerprint, "x-adapter-mix": parts}
         if self.version is None:
             return {"x-base-digest": self.fingerprint}
         return {"x-adapter-digest": self.version.digest, "x-adapter-version": str(self.version.number)}
@@ -74,6 +104,27 @@ class Catalog:
         if isinstance(ref.selector, Alias):
             self._follow(model, version.digest)
         return Choice(model, version, version.digest, captured=state.policy.get("capture") is True)
+
+    def mix(self, model: str, wanted: Sequence[MixPart]) -> Choice:
+        """Resolve every part as `choose` would; the mix is applied to the base, which `model` must name."""
+        if model not in self.base_names:
+            raise Invalid(f"with adapters, model names the base: {self.base_names[0]!r}", param="model")
+        parts: list[Part] = []
+        for index, each in enumerate(wanted):
+            version, where = self.choose(each.model).version, f"adapters[{index}].model"
+            if version is None:
+                raise Invalid("the base is part of every mix; name an adapter", param=where)
+            if any(version.digest == part.version.digest for part in parts):
+                raise Invalid(f"{each.model!r} is in the mix already", param=where)
+            parts.append(Part(version, each.weight))
+        fingerprint = mix_digest([(part.version.digest, part.weight) for part in parts])
+        return Choice(model, None, fingerprint, parts=tuple(parts))
+
+    def name_of(self, digest: str) -> str:
+        """`adapter@v3` for a version that was chosen before."""
+        with self._lock:
+            version = self._versions.get(digest)
+        return digest[:19] if version is None else version.name
 
     def fetch(self, digest: str) -> Path:
         """The verified local directory of a version that was chosen before."""

@@ -15,6 +15,7 @@ from litestar.exceptions import HTTPException
 from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, NotFound, Refused, Unavailable
 from serving.gateway.schemas import ErrorDetail, ErrorEnvelope
 from serving.gateway.trace import trace_of
+from serving.quarantine import Quarantined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class Gone(LorimerError):
 SHAPES: Mapping[type[LorimerError], Shape] = {
     ModelNotFound: Shape(status=404, type="invalid_request_error", code="model_not_found", can_retry=False),
     Unauthorized: Shape(status=401, type="authentication_error", code="invalid_api_key", can_retry=False),
+    Quarantined: Shape(status=503, type="unavailable_error", code="adapter_quarantined", can_retry=False),
     Gone: Shape(status=499, type="client_closed_request", code="client_closed_request", can_retry=False),
     **TABLE,
 }

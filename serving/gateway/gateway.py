@@ -32,7 +32,8 @@ from serving.gateway.choosing import Catalog
 from serving.gateway.follower import Follower
 from serving.gateway.metrics import Metrics
 from serving.gateway.recorder import Recorder
-from serving.lease import Lease, give_up
+from serving.gateway.residency_metrics import ResidencyCollector
+from serving.quarantine import Quarantine
 from serving.residency import Residency
 
 P = ParamSpec("P")
@@ -58,6 +59,7 @@ class Gateway:
         base: Base,
         engine: Engine,
         residency: Residency,
+        quarantine: Quarantine,
         catalog: Catalog,
         sensor: Sensor,
         captures: CaptureWriter,
@@ -70,6 +72,7 @@ class Gateway:
         self.base = base
         self.engine = engine
         self.residency = residency
+        self.quarantine = quarantine
         self.catalog = catalog
         self.sensor = sensor
         self.captures = captures
@@ -77,7 +80,7 @@ class Gateway:
         self.monitor = monitor
         self.keys = Keys(settings.api_key_hashes)
         self.log = log or request_log(sys.stderr)
-        self.metrics = Metrics(collectors)
+        self.metrics = Metrics([ResidencyCollector(residency), *collectors])
         self.draining = False
         self._follower = Follower(catalog, residency, _names(settings.pinned), self.log)
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
@@ -97,17 +100,6 @@ class Gateway:
     async def in_text_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run tokeniser work; one thread, because a tokeniser is not made to be shared."""
         return await asyncio.wrap_future(self._text_thread.submit(function, *args, **kwargs))
-
-    async def lease(self, digest: str) -> Lease:
-        """Make an adapter resident and hold it there. A caller that is cancelled meanwhile leaves no lease behind."""
-        pending = self.residency.request(digest)
-        if pending.done():
-            return pending.result()
-        try:
-            return await asyncio.wrap_future(pending)
-        except asyncio.CancelledError:
-            give_up(pending)
-            raise
 
     def is_ready(self) -> bool:
         return not self.draining and self.engine.is_running
@@ -154,7 +146,7 @@ class Gateway:
         watch("waiting", "Rows waiting for a place in the batch.", lambda: stats().waiting)
         watch("kv_use", "Share of the KV cache in use.", lambda: stats().kv_used / max(stats().kv_total, 1))
         watch("batch_adapters", "Distinct adapters in the latest step.", lambda: stats().last_distinct_adapters)
-        watch("residency_bytes", "Bytes of resident adapters.", lambda: self.residency.stats().resident_bytes)
+        watch("quarantined", "Versions in quarantine.", lambda: len(self.quarantine.cases()))
 
 
 def open_gateway(
@@ -171,12 +163,14 @@ def open_gateway(
     cache = AdapterCache(settings.cache_path(), registry)
     catalog = Catalog(registry, cache, base.profile)
     gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
-    engine = Engine.from_settings(base, settings)
+    quarantine = Quarantine(registry.clock)
+    engine = Engine.from_settings(base, settings, quarantine.report)
     gateway = Gateway(
         registry=registry,
         base=base,
         engine=engine,
-        residency=Residency(catalog.fetch, base, settings.adapter_bytes),
+        residency=Residency(catalog.fetch, base, settings.adapter_bytes, name_of=catalog.name_of),
+        quarantine=quarantine,
         catalog=catalog,
         sensor=Sensor(registry.store, registry.tenant, gateway_id, registry.clock, settings.observe_flush_s),
         captures=CaptureWriter(registry.store, registry.tenant, gateway_id, registry.clock),

@@ -99,7 +99,7 @@ class Recorder:
         )
 
     def _count(self, call: Call) -> None:
-        metrics, label = self._metrics, self._metrics.adapters.of(call.choice.adapter)
+        metrics, label = self._metrics, self._metrics.adapters.of(call.choice.label)
         written = 0
         for row in call.generation.rows:
             if row.finished is None:

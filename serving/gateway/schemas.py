@@ -30,14 +30,31 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool | None = None
 
 
+class JsonSchema(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    schema: dict[str, Any] = {}
+    description: str | None = None
+    strict: bool | None = None
+
+
 class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
     type: str
+    json_schema: JsonSchema | None = None
+
+
+class MixPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One adapter of a mix, named as `model` names one, and how much of its change is applied."""
+
+    model: Name
+    weight: Annotated[float, Meta(ge=-10, le=10)]
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True):
     """What both generation endpoints take. A field this dialect knows but we cannot honour is refused by name."""
 
     model: Name
+    adapters: Annotated[list[MixPart], Meta(min_length=2, max_length=8)] | None = None
+    """A weighted mix of adapters, applied to the base that `model` names."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -50,7 +67,8 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True):
     stop: StopText | StopTexts | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)] | None = None
+    response_format: ResponseFormat | None = None
 
     top_k: Annotated[int, Meta(ge=-1, le=1 << 31)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -65,7 +83,6 @@ class ChatRequest(Generate, frozen=True, kw_only=True):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
     tools: list[Any] | None = None
     functions: list[Any] | None = None
     tool_choice: Any = None
@@ -74,7 +91,10 @@ class ChatRequest(Generate, frozen=True, kw_only=True):
 
 
 class CompletionRequest(Generate, frozen=True, kw_only=True):
+    """`max_tokens` 0 only with `echo`: to score a prompt and write nothing."""
+
     prompt: str | list[Any]
+    max_tokens: Natural | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     echo: bool | None = None
     suffix: str | None = None
@@ -122,8 +142,8 @@ class ChatLogprobs(msgspec.Struct, frozen=True, kw_only=True):
 
 class TextLogprobs(msgspec.Struct, frozen=True, kw_only=True):
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

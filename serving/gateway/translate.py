@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from registry.errors import Invalid
 from serving.gateway.schemas import ChatRequest, CompletionRequest, Generate, Message
 from serving.request import Sampling
 
+if TYPE_CHECKING:
+    from serving.grammar import Grammar, Grammars
+
 COMPLETION_MAX_TOKENS = 16
 """What OpenAI's /v1/completions writes when the caller gives no `max_tokens`."""
 MAX_PROMPTS = 64
+MAX_DIGITS = 9
 
 Prompt = str | tuple[int, ...]
 
 
 def refuse_unsupported(request: ChatRequest | CompletionRequest) -> None:
     """Invalid for a field whose silent omission would change the answer."""
-    refused: dict[str, bool] = {"logit_bias": bool(request.logit_bias)}
     if isinstance(request, ChatRequest):
-        refused |= {
+        refused = {
             "tools": bool(request.tools),
             "functions": bool(request.functions),
             "tool_choice": request.tool_choice not in (None, "none", "auto"),
             "audio": request.audio is not None,
             "modalities": request.modalities not in (None, [], ["text"]),
-            "response_format": request.response_format is not None and request.response_format.type != "text",
         }
     else:
-        refused |= {
-            "echo": bool(request.echo),
+        refused = {
+            "echo": bool(request.echo and request.stream and request.logprobs is not None),
             "suffix": bool(request.suffix),
             "best_of": request.best_of is not None and request.best_of != (request.n or 1),
         }
@@ -85,7 +88,9 @@ def _ids(value: object, param: str, vocab_size: int) -> tuple[int, ...]:
     return tuple(value)
 
 
-def sampling_of(request: ChatRequest | CompletionRequest, prompt_tokens: int, context_length: int) -> Sampling:
+def sampling_of(
+    request: ChatRequest | CompletionRequest, prompt_tokens: int, context_length: int, grammar: Grammar | None = None
+) -> Sampling:
     """The engine's sampling parameters; Invalid(context_length_exceeded) when the prompt and answer cannot fit."""
     max_tokens = _max_tokens(request, prompt_tokens, context_length)
     min_tokens = request.min_tokens or 0
@@ -107,6 +112,8 @@ def sampling_of(request: ChatRequest | CompletionRequest, prompt_tokens: int, co
         frequency_penalty=_or(request.frequency_penalty, 0.0),
         repetition_penalty=_or(request.repetition_penalty, 1.0),
         logprobs=_logprobs(request),
+        logit_bias=_logit_bias(request),
+        grammar=grammar,
     )
 
 
@@ -123,14 +130,17 @@ def _max_tokens(request: ChatRequest | CompletionRequest, prompt_tokens: int, co
         wanted = request.max_completion_tokens or wanted
     elif wanted is None:
         wanted = max(min(COMPLETION_MAX_TOKENS, room), 1)
-    if room < (wanted or 1):
+    elif wanted == 0 and not request.echo:
+        raise Invalid("max_tokens 0 needs echo: true", param="max_tokens", code="invalid_value")
+    least = 1 if wanted is None else wanted
+    if room < least:
         raise Invalid(
             f"this model's maximum context length is {context_length} tokens, but {prompt_tokens} tokens of prompt "
-            f"and {wanted or 1} of answer were asked for",
+            f"and {least} of answer were asked for",
             param=_prompt_param(request),
             code="context_length_exceeded",
         )
-    return wanted or room
+    return room if wanted is None else wanted
 
 
 def _prompt_param(request: Generate) -> str:
@@ -143,6 +153,30 @@ def _logprobs(request: ChatRequest | CompletionRequest) -> int | None:
     if request.top_logprobs is not None and not request.logprobs:
         raise Invalid("top_logprobs needs logprobs: true", param="top_logprobs", code="invalid_value")
     return (request.top_logprobs or 0) if request.logprobs else None
+
+
+def _logit_bias(request: Generate) -> tuple[tuple[int, float], ...]:
+    biases = request.logit_bias or {}
+    if not all(token.isascii() and token.isdigit() and len(token) <= MAX_DIGITS for token in biases):
+        raise Invalid("logit_bias takes token ids as keys", param="logit_bias", code="invalid_value")
+    return tuple(sorted((int(token), bias) for token, bias in biases.items()))
+
+
+def grammar_of(request: Generate, grammars: Grammars) -> Grammar | None:
+    """What the answer must look like; compiles, which may take a while."""
+    wanted = request.response_format
+    match wanted.type if wanted is not None else "text":
+        case "text":
+            return None
+        case "json_object":
+            return grammars.any_object()
+        case "json_schema" if wanted is not None and wanted.json_schema is not None:
+            return grammars.from_schema(wanted.json_schema.schema)
+        case "json_schema":
+            raise Invalid("json_schema is missing", param="response_format.json_schema", code="invalid_value")
+        case other:
+            message = f"response_format is text, json_object or json_schema, not {other!r}"
+            raise Invalid(message, param="response_format.type", code="invalid_value")
 
 
 def check_stream(request: Generate) -> None:

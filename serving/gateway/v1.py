@@ -68,7 +68,7 @@ async def feedback(request: AnyRequest) -> Response[bytes]:
         raise Invalid("give a correction, a rating, or both", param="correction", code="invalid_value")
     answered = await _answered(gateway, body)
     if answered.adapter is None:
-        raise Invalid("the bare base answered this request; feedback is for adapters", param="request_id")
+        raise Invalid("no single adapter answered this request; feedback is for adapters", param="request_id")
     record = FeedbackRecord(
         request_id=answered.call_id,
         time=gateway.registry.clock(),

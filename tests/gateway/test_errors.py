@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, NotFound, Refused, Unavailable
-from serving.gateway.errors import TABLE, ModelNotFound, Unauthorized, envelope, shape_of
+from serving.gateway.errors import SHAPES, TABLE, ModelNotFound, Unauthorized, envelope, shape_of
+from serving.quarantine import Quarantined
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ from serving.gateway.errors import TABLE, ModelNotFound, Unauthorized, envelope,
         (Refused("x"), 403, "permission_error", "refused", None),
         (Unauthorized("x"), 401, "authentication_error", "invalid_api_key", None),
         (Busy("x"), 503, "overloaded_error", "overloaded", None),
+        (Quarantined("x"), 503, "unavailable_error", "adapter_quarantined", None),
         (Unavailable("x"), 503, "unavailable_error", "unavailable", None),
         (Corrupt("x"), 500, "server_error", "corrupt", None),
         (LorimerError("x"), 500, "server_error", "error", None),
@@ -47,4 +49,4 @@ def test_an_unforeseen_error_does_not_show_its_inside() -> None:
 
 
 def test_only_what_may_pass_can_be_retried() -> None:
-    assert {kind for kind, shape in TABLE.items() if shape.can_retry} == {Busy, Unavailable}
+    assert {kind for kind, shape in SHAPES.items() if shape.can_retry} == {Busy, Unavailable}

@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from registry.errors import Invalid
+from serving.base import Base
 from serving.gateway.schemas import ChatRequest, CompletionRequest
-from serving.gateway.translate import messages_of, prompts_of, refuse_unsupported, sampling_of, seeds
+from serving.gateway.translate import grammar_of, messages_of, prompts_of, refuse_unsupported, sampling_of, seeds
+from serving.grammar import Grammars
 from serving.request import Sampling
 
 
@@ -78,8 +80,6 @@ def test_what_cannot_fit_is_context_length_exceeded(prompt_tokens: int, max_toke
     [
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logit_bias": {"5": 1.0}}, "logit_bias"),
         ({"modalities": ["audio"]}, "modalities"),
     ],
 )
@@ -94,10 +94,50 @@ def test_what_changes_nothing_is_passed_over() -> None:
     refuse_unsupported(completion(best_of=1, echo=False, suffix=""))
 
 
-@pytest.mark.parametrize("fields", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}])
+@pytest.mark.parametrize("fields", [{"echo": True, "stream": True, "logprobs": 1}, {"suffix": "x"}, {"best_of": 2}])
 def test_completions_refuse_what_they_cannot_do(fields: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         refuse_unsupported(completion(**fields))
+
+
+def test_logit_biases_are_of_token_ids() -> None:
+    assert sampling_of(chat(logit_bias={"12": -100, "3": 0.5}), 1, 10).logit_bias == ((3, 0.5), (12, -100.0))
+    for odd in ("x", "-1", "1.5", "", "\u0663", "9" * 30):
+        with pytest.raises(Invalid) as caught:
+            sampling_of(chat(logit_bias={odd: 1}), 1, 10)
+        assert caught.value.param == "logit_bias"
+    with pytest.raises(msgspec.ValidationError):
+        chat(logit_bias={"5": 101})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"type": "xml"}, "response_format.type"),
+        ({"type": "json_schema"}, "response_format.json_schema"),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}, "response_format"),
+    ],
+)
+def test_odd_response_formats_are_named(wanted: dict[str, Any], param: str, tiny_base: Base) -> None:
+    with pytest.raises(Invalid) as caught:
+        grammar_of(chat(response_format=wanted), Grammars(tiny_base))
+    assert caught.value.param == param
+
+
+def test_response_formats_become_grammars(tiny_base: Base) -> None:
+    grammars = Grammars(tiny_base)
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "integer"}}}
+    assert grammar_of(chat(), grammars) is grammar_of(chat(response_format={"type": "text"}), grammars) is None
+    assert grammar_of(chat(response_format={"type": "json_object"}), grammars) is grammars.any_object()
+    assert grammar_of(chat(response_format=schema), grammars) is grammars.from_schema({"type": "integer"})
+
+
+def test_nothing_is_written_only_when_the_prompt_is_echoed() -> None:
+    assert sampling_of(completion(max_tokens=0, echo=True), 10, 10).max_tokens == 0
+    with pytest.raises(Invalid, match="echo"):
+        sampling_of(completion(max_tokens=0), 10, 100)
+    with pytest.raises(msgspec.ValidationError):
+        chat(max_tokens=0)
 
 
 def test_text_parts_are_joined_and_developer_is_system() -> None:
