@@ -70,6 +70,8 @@ def lay_out(tensors: Mapping[str, TensorEntry], config: AdapterConfig, profile: 
         return Layout((), _soft_prompt(tensors, config, profile))
     modules = tuple(_module(name, parts, config, profile) for name, parts in _by_module(tensors).items())
     _check_saved(modules, config)
+    if profile.is_tied:
+        _check_shared_tokens(modules)
     return Layout(modules)
 
 
@@ -135,9 +137,11 @@ def _expected(
         return ({"weight", "bias"} if has_bias else {"weight"}), set()
     if TOKENS in parts and place != "linear" and listed_tokens(name, config, profile):
         return {TOKENS}, set()
+    is_copied = place != "linear"  # PEFT can save the embedding and the head beside whatever it trained
     if not config.targets(name):
-        return set(), {"bias"} if config.bias == "all" and has_bias else set()
-    copied = set() if place == "linear" else {"base_layer.weight"}  # PEFT saves targeted embeddings and heads whole
+        biases = {"bias"} if has_bias and (is_copied or config.bias == "all") else set()
+        return set(), biases | ({"weight"} if is_copied else set())
+    copied = {"base_layer.weight"} | ({"base_layer.bias"} if has_bias else set()) if is_copied else set()
     if config.peft_type == "IA3":
         return (set(), set()) if place == "embedding" else ({"ia3_l"}, copied)
     magnitude = {"lora_magnitude_vector"} if config.use_dora else set()
@@ -164,8 +168,8 @@ def _check_tokens(tensor: TensorEntry, name: str, config: AdapterConfig, profile
     heads = profile.heads if profile.is_tied or name in profile.heads else {}
     if heads and len(tokens) > MAX_RANK:
         raise _refusal(tensor, f"changes {len(tokens)} tokens of the head; at most {MAX_RANK} are allowed")
-    if any(head in profile.biased or (head != name and config.targets(head)) for head in heads):
-        raise _refusal(tensor, "cannot be applied: the head that shares these tokens has a bias or a change of its own")
+    if any(head in profile.biased for head in heads):
+        raise _refusal(tensor, "cannot be applied: the head has a bias, which PEFT then leaves out")
 
 
 def _why_not(name: str, part: str, config: AdapterConfig, profile: BaseProfile) -> str:
@@ -212,6 +216,16 @@ def _check_saved(modules: tuple[Module, ...], config: AdapterConfig) -> None:
     for name in config.modules_to_save:
         if not any(module.name == name or module.name.endswith("." + name) for module in modules):
             raise Refused(f"{WEIGHTS_FILE} holds nothing of {name}, which the config lists in modules_to_save")
+
+
+def _check_shared_tokens(modules: tuple[Module, ...]) -> None:
+    """Where head and embedding share a weight, tokens trained in the one are the other's too."""
+    embedding = next((module for module in modules if module.place == "embedding" and TOKENS in module), None)
+    head = next((module for module in modules if module.place == "head" and TOKENS not in module), None)
+    if embedding is not None and head is not None:
+        raise _refusal(
+            next(iter(head.parts.values())), f"cannot be applied beside the trained tokens of {embedding.name}"
+        )
 
 
 def _refusal(tensor: TensorEntry, complaint: str) -> Refused:

@@ -100,41 +100,46 @@ class _Reading:
     def head(self) -> Delta | None:
         """Its own change, or where it shares its weight with the embedding, what the file changes of that."""
         site, module = self._base.head, self._head
-        if module is not None and TOKENS not in module:
-            return fuse(site, {0: self._change(module, site, 0)})
-        shared = self._embedding if module is None and self._base.profile.is_tied else module
-        if shared is None:
+        if module is None and self._base.profile.is_tied:
+            module = self._embedding
+        if module is None:
             return None
-        if (rows := self._file.part(shared, TOKENS)) is not None:
-            tokens = listed_tokens(shared.name, self._file.config, self._base.profile)
+        if (rows := self._file.part(module, TOKENS)) is not None:
+            tokens = listed_tokens(module.name, self._file.config, self._base.profile)
             return fuse(site, {0: trained_tokens(rows, tokens, site.weight)})
-        copied = self._copied(shared, site.weight)
-        return None if copied is None else fuse(site, {0: Change(replacement=copied)})
+        own = module is self._head
+        change = self._change(module, site, 0) if own else Change(replacement=self._copied(module, site.weight))
+        return None if change.is_empty else fuse(site, {0: change})
 
     def embedding(self) -> EmbeddingDelta | None:
-        base, weight = self._base, self._base.input_embeddings
-        if self._embedding is not None:
-            return embedding_delta(self._file, self._embedding, base, self._copied(self._embedding, weight))
-        if self._head is None or not base.profile.is_tied:
-            return None
-        copied = self._copied(self._head, weight)
+        """Its own change, or where it shares its weight with the head, the weight that the file has for that."""
+        base, module = self._base, self._embedding
+        if module is not None and not set(module.parts) <= {"weight", "base_layer.weight"}:
+            return embedding_delta(self._file, module, base, self._copied(module, base.input_embeddings))
+        if module is None and base.profile.is_tied:
+            module = self._head
+        copied = None if module is None else self._copied(module, base.input_embeddings)
+        if module is self._embedding and module is not None and self._file.config.saves(module.name):
+            copied = self._file.need(module, "weight")
         return None if copied is None else replaced(copied, base)
 
     def _change(self, module: Module, site: Site, sibling: int) -> Change:
         file, weight, bias = self._file, weight_of(site, sibling), bias_of(site, sibling)
-        if "weight" in module:
-            saved = file.need(module, "weight").to(weight.device)
-            whole = saved.t() if module.name in self._base.profile.transposed else saved
-            return Change(replacement=whole, bias=trained_bias(file, module, "bias", bias))
-        if "bias" in module:
-            return Change(bias=trained_bias(file, module, "bias", bias))
         copied = self._copied(module, weight)
-        return ia3(file, module, bias, copied) if "ia3_l" in module else lora(file, module, weight, bias, copied)
+        if "ia3_l" in module:
+            return ia3(file, module, bias, copied)
+        if "lora_A.weight" in module:
+            return lora(file, module, weight, bias, copied)
+        if file.config.saves(module.name):
+            saved = file.need(module, "weight").to(weight.device)
+            copied = saved.t() if module.name in self._base.profile.transposed else saved
+        return Change(replacement=copied, bias=trained_bias(file, module, "bias", bias))
 
     def _copied(self, module: Module, weight: Tensor) -> Tensor | None:
-        """PEFT saves targeted embeddings and heads whole: nothing new, unless they were changed in some other way."""
-        copy = self._file.part(module, "base_layer.weight")
+        """The embedding's or head's weight as PEFT saved it beside what it trained; None if it is still the base's."""
+        part = "base_layer.weight" if "base_layer.weight" in module else "weight"
+        copy = None if self._file.config.saves(module.name) else self._file.part(module, part)
         if copy is None:
             return None
-        stored = weight.to(self._file.dtype(module, "base_layer.weight")).to(weight.device, torch.float32)
+        stored = weight.to(self._file.dtype(module, part)).to(weight.device, torch.float32)
         return None if torch.equal(stored, copy.to(weight.device)) else copy.to(weight.device)

@@ -84,8 +84,9 @@ class Base:
         self.eos_token_ids = _end_tokens(tree, tokenizer)
         self._resident_sha256 = self._digest_resident()
 
-    def module_tree(self, attention: str = "sdpa") -> PreTrainedModel:
+    def module_tree(self, attention: str | None = None) -> PreTrainedModel:
         """A new tree of modules over the same frozen storage, for wrapping; no other tree sees its changes."""
+        attention = attention or ("sdpa" if self._tree._supports_sdpa else "eager")
         shared = {id(tensor): tensor for tensor in (*self._tree.parameters(), *self._tree.buffers())}
         tree = copy.deepcopy(self._tree, memo=shared)
         tree.set_attn_implementation(attention)

@@ -31,6 +31,10 @@ class Change:
     replacement: Tensor | None = None
     """(out_features, in_features)"""
 
+    @property
+    def is_empty(self) -> bool:
+        return all(part is None for part in (self.a, self.gain, self.bias, self.input_gain, self.replacement))
+
 
 def fuse(site: Site, changes: Mapping[int, Change]) -> Delta:
     """The changes of a site's linears, by sibling, as one delta in the base's type and on its device."""

@@ -16,8 +16,6 @@ from serving.finite import is_finite
 
 def embedding_delta(file: AdapterFile, module: Module, base: Base, copied: Tensor | None) -> EmbeddingDelta:
     """`copied` is what the file has instead of the base's embedding, if so."""
-    if (saved := file.part(module, "weight")) is not None:
-        return EmbeddingDelta(replacement=_cast(saved * base.embedding_scale, base))
     if (rows := file.part(module, TOKENS)) is not None:
         return trained_rows(rows, listed_tokens(module.name, file.config, base.profile), base)
     return _low_rank(file, module, base, copied)
