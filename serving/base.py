@@ -32,6 +32,7 @@ from registry.canonical import canonical, sha256
 from registry.errors import Corrupt, Invalid
 from registry.manifest import BaseIdentity, BaseProfile
 from registry.settings import Settings
+from serving.architecture import check_architecture
 from serving.source import Progress, Source, locate, quiet
 
 Linear: TypeAlias = nn.Linear | Conv1D
@@ -125,6 +126,7 @@ def load_base(settings: Settings, progress: Progress | None = None) -> Base:
     dtype = choose_dtype(settings.dtype, device)
     say(f"loading {source.id} in {str(dtype).removeprefix('torch.')} on {device.type}")
     tree, tokenizer = _read(source.directory, dtype)
+    check_architecture(tree)
     return Base(tree.to(device), tokenizer, source)
 
 

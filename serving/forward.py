@@ -63,7 +63,7 @@ class Forward:
         self._stack = NativeStack.make(base, self._tree, self._cache, positions)
         install(self._tree, base, self._turn)
         self._last_hidden: Tensor | None = None
-        self._tree.base_model.register_forward_hook(self._keep_hidden)
+        self._tree.get_decoder().register_forward_hook(self._keep_hidden)
 
     def __call__(
         self, chunks: Sequence[Chunk], adapters: Sequence[LoadedAdapter | None], logits_from: Sequence[int]

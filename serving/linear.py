@@ -38,18 +38,19 @@ class SiteProduct:
         self._turn = turn
         self._input: Tensor | None = None
         self._parts: list[Tensor] = []
+        self._unclaimed = 0
 
     def part(self, sibling: int, x: Tensor) -> Tensor:
-        """x: (1, tokens, in_features) -> (1, tokens, out_features of the sibling), a view."""
+        """x: (..., tokens, in_features) -> (..., tokens, out_features of the sibling), a view."""
         if self._input is not x:
             y = self(x)
-            self._parts = [y[..., columns] for columns in self._site.columns]
-            self._input = x
-        if sibling == len(self._parts) - 1:
-            self._input, parts = None, self._parts
-            self._parts = []
-            return parts[sibling]
-        return self._parts[sibling]
+            self._input, self._parts = x, [y[..., columns] for columns in self._site.columns]
+            self._unclaimed = len(self._parts)
+        part = self._parts[sibling]
+        self._unclaimed -= 1
+        if not self._unclaimed:
+            self._input, self._parts = None, []
+        return part
 
     def __call__(self, x: Tensor) -> Tensor:
         site, plan = self._site, self._turn.plan
@@ -61,13 +62,13 @@ class SiteProduct:
             for segment in plan.segments
             if (delta := segment.adapter.deltas.get(site.index)) is not None
         ]
-        y = functional.linear(self._gained(x, table, plan, deltas), site.weight, site.bias)
-        tokens, out = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
+        tokens = x.reshape(-1, x.shape[-1])
+        y = functional.linear(self._gained(tokens, table, plan, deltas), site.weight, site.bias)
         if table is not None:
-            self._apply_packed(table, plan, tokens, out)
+            self._apply_packed(table, plan, tokens, y)
         for stretch, delta in deltas:
-            apply(delta, site, tokens[stretch], out[stretch])
-        return y
+            apply(delta, site, tokens[stretch], y[stretch])
+        return y.view(*x.shape[:-1], -1)
 
     def _gained(self, x: Tensor, table: Table | None, plan: Plan, deltas: Sequence[tuple[slice, Delta]]) -> Tensor:
         """The input as the base's weight is to see it: x itself unless an adapter of the step scales it."""
@@ -78,7 +79,7 @@ class SiteProduct:
             return x
         gained = x.clone()
         for stretch, gain in stretches:
-            gained[0, stretch].mul_(gain)
+            gained[stretch].mul_(gain)
         return gained
 
     def _apply_packed(self, table: Table, plan: Plan, x: Tensor, y: Tensor) -> None:

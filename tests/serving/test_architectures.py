@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from registry.errors import Invalid
 from registry.settings import Settings
 from registry.validation import check_adapter, check_folder
 from serving.adapter import LoadedAdapter
@@ -54,12 +55,21 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Olmo2": {},
     "GPT2": {"n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 512},
     "GPTNeoX": {"rotary_pct": 0.25},
+    "OPT": {"ffn_dim": 96, "word_embed_proj_dim": 48, "do_layer_norm_before": True},
+    "Cohere2": {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"], "logit_scale": 0.5},
+    "SmolLM3": {},
+    "Granite": {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5},
+    "Starcoder2": {"sliding_window": 8, "use_bias": True, "residual_dropout": 0.0, "embedding_dropout": 0.0},
+    "Mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
 }
 KEY_AND_DOWN = {
     "Phi": ("k_proj", "fc2"),
     "Phi3": ("qkv_proj", "down_proj"),
     "GPT2": ("c_attn", "mlp.c_proj"),
     "GPTNeoX": ("query_key_value", "dense_4h_to_h"),
+    "OPT": ("k_proj", "fc2"),
+    "Starcoder2": ("k_proj", "c_proj"),
+    "Mixtral": ("k_proj", "o_proj"),
 }
 """An attention projection, and a linear that reads what an activation gave."""
 
@@ -88,12 +98,22 @@ def kinds(architecture: str, base: Base) -> list[dict[str, Any]]:
     return chosen
 
 
+UNFIT: list[tuple[str, dict[str, Any], str]] = [
+    ("Llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic rotary"),
+    ("StableLm", {}, "cannot be replaced"),
+    ("Bloom", {"n_head": 6, "n_layer": 2}, "cannot be replaced"),
+    ("Mamba", {"state_size": 4}, "cannot be replaced"),
+    ("GptOss", {"num_local_experts": 2}, "sinks"),
+    ("Gemma3", {"use_bidirectional_attention": True, **ALTERNATING}, "not causal"),
+]
+
+
 def make_base(tokenizer: Path, directory: Path, architecture: str, **changes: Any) -> Base:
     name = architecture.partition("-")[0]
     suffix = "ForCausalLM" if name != "GPT2" else "LMHeadModel"
     config_name = f"{name}TextConfig" if name == "Gemma3" else f"{name}Config"
-    sizes = {**SIZES, **ARCHITECTURES[architecture], **changes}
-    if name in ("GPT2", "GPTNeoX"):  # as many key heads as heads: their configs do not know the word
+    sizes = {**SIZES, **ARCHITECTURES.get(architecture, {}), **changes}
+    if name in ("GPT2", "GPTNeoX", "OPT"):  # as many key heads as heads: their configs do not know the word
         del sizes["num_key_value_heads"], sizes["head_dim"]
     torch.manual_seed(11)
     tree = getattr(transformers, name + suffix)(getattr(transformers, config_name)(**sizes))
@@ -128,3 +148,11 @@ def test_every_kind_on_every_architecture(build: Callable[..., Base], tmp_path: 
         expected = zoo.logits(index, tokens[:-1])
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0, msg=lambda text, i=index: f"{i}: {text}")
     base.check_integrity()
+
+
+@pytest.mark.parametrize(("architecture", "changes", "words"), UNFIT)
+def test_what_could_not_be_exact_is_refused_at_load(
+    build: Callable[..., Base], architecture: str, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Invalid, match=words):
+        build(architecture, **changes)
