@@ -12,8 +12,9 @@ from registry.errors import LorimerError
 from serving.detokenizer import Detokenizer
 from serving.grammar import Matcher
 from serving.request import Alternatives, Features, Finished, OnEvent, Reason, Request, Timings, Token, Usage
+from serving.row import MARK, Row
 from serving.sampler import Choice, Draw, score
-from serving.scheduler import Chunk, Row
+from serving.scheduler import Chunk
 
 
 @dataclass(eq=False, kw_only=True)
@@ -29,21 +30,43 @@ class Answer(Row):
     matcher: Matcher | None = None
     started_at: float | None = None
     first_token_at: float | None = None
+    num_virtual: int = field(init=False)
+    """The adapter's virtual tokens, at the head of the row. No usage, score, feature or penalty counts them."""
+    _knows_prompt: bool = False
+    """Everything asked of the prompt is known; computing it again after preemption adds nothing."""
     _hidden_sum: Tensor | None = None
     _embedding_mean: Tensor | None = None
     _scores: list[tuple[float, Alternatives]] = field(default_factory=list)
-    num_virtual: int = field(init=False)
-    """The adapter's virtual tokens, at the head of the row. No usage, score, feature or penalty counts them."""
-    prompt_end: int = field(init=False)
-    """Where the answer begins."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.num_virtual = self.request.num_virtual
-        self.prompt_end = self.num_virtual + len(self.request.prompt)
 
     @property
     def num_generated(self) -> int:
         return len(self.tokens) - self.prompt_end
+
+    @property
+    def leaves_marks(self) -> bool:
+        return self.request.want_features
+
+    def reusable(self, length: int, num_marks: int) -> int:
+        """Not beyond the first scored token, and only up to a mark where the hidden states are summed up."""
+        length = super().reusable(length, num_marks)
+        if self._knows_prompt:
+            return length
+        if self.request.score_from is not None:
+            length = min(length, self._first_scored - 1)
+        if self.request.want_features:
+            length = min(length // MARK, num_marks) * MARK
+        return length
+
+    def resume(self, length: int, marks: Sequence[object]) -> None:
+        super().resume(length, marks)
+        if not self._knows_prompt:
+            self._scores = []
+            last = self.marks[-1] if self.marks and self.request.want_features else None
+            self._hidden_sum = last if isinstance(last, Tensor) else None
 
     def begin(self) -> None:
         """The row has a seat: its waiting is over. Preemption does not make it wait anew."""
@@ -53,20 +76,23 @@ class Answer(Row):
     def logits_from(self, chunk: Chunk) -> int:
         """The first position of the chunk whose logits are needed: to sample from, or to score the prompt with."""
         first = chunk.stop - 1 if chunk.samples else chunk.stop
-        if self.request.score_from is not None and chunk.start < self.prompt_end:
+        if self.request.score_from is not None and not self._knows_prompt:
             first = min(first, max(chunk.start, self._first_scored - 1))
         return first
 
     def observe(self, chunk: Chunk, logits: Tensor, hidden: Tensor, embeddings: Tensor) -> None:
         """Take from the pass what the request asked to know of its prompt. logits: from `logits_from` on."""
-        if chunk.start >= self.prompt_end:
+        if self._knows_prompt:
             return
-        if chunk.start == 0:  # the first time, or once more after preemption
-            self._hidden_sum, self._scores = None, []
         if self.request.want_features:
-            self._add_features(chunk, hidden, embeddings)
+            self._add_features(chunk, hidden)
         if self.request.score_from is not None:
             self._add_scores(chunk, logits)
+        if chunk.stop >= self.prompt_end:
+            self._knows_prompt = True
+            if self.request.want_features:
+                prompt = torch.tensor(self.request.prompt, device=embeddings.device)
+                self._embedding_mean = embeddings.index_select(0, prompt).float().mean(dim=0)
 
     def draw(self) -> Draw:
         sampling = self.request.sampling
@@ -111,13 +137,17 @@ class Answer(Row):
         """Place of the first scored token in the row. The prompt's first has nothing before it to be predicted from."""
         return self.num_virtual + max(self.request.score_from or 0, 1)
 
-    def _add_features(self, chunk: Chunk, hidden: Tensor, embeddings: Tensor) -> None:
-        if self._embedding_mean is None:
-            prompt = torch.tensor(self.request.prompt, device=embeddings.device)
-            self._embedding_mean = embeddings.index_select(0, prompt).float().mean(dim=0)
-        real = slice(max(self.num_virtual - chunk.start, 0), self.prompt_end - chunk.start)
-        total = hidden[real].float().sum(dim=0)
-        self._hidden_sum = total if self._hidden_sum is None else self._hidden_sum + total
+    def _add_features(self, chunk: Chunk, hidden: Tensor) -> None:
+        """Sum the prompt's hidden states up, and leave a mark wherever one is due."""
+        place, end = chunk.start, min(chunk.stop, self.prompt_end)
+        while place < end:
+            stop = min((place // MARK + 1) * MARK, end)
+            real = slice(max(place, self.num_virtual) - chunk.start, stop - chunk.start)
+            part = hidden[real].float().sum(dim=0)
+            self._hidden_sum = part if self._hidden_sum is None else self._hidden_sum + part
+            if stop % MARK == 0:
+                self.marks.append(self._hidden_sum)
+            place = stop
 
     def _add_scores(self, chunk: Chunk, logits: Tensor) -> None:
         """The logits at place p score the token at p + 1."""

@@ -17,25 +17,31 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
-from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, Unavailable
+from registry.errors import Invalid, LorimerError
 from registry.settings import Settings
 from serving.adapter import LoadedAdapter
 from serving.admission import admissible
 from serving.answer import Answer
 from serving.base import Base
+from serving.blame import Fault, answer_of, compute, failure, is_finite, not_finite
 from serving.collect import Collector
 from serving.detokenizer import Detokenizer
 from serving.forward import Forward, Output
 from serving.grammar import Grammars
+from serving.inbox import Inbox
 from serving.regions import Regions
 from serving.request import Completion, OnEvent, Reason, Request
-from serving.sampler import choose
-from serving.scheduler import Chunk, Scheduler
+from serving.row import Owner
+from serving.sampler import Choice, choose
+from serving.scheduler import Scheduler, Step
 from serving.stats import EngineStats
 
 OnFault: TypeAlias = Callable[[LoadedAdapter, LorimerError], None]
 """Told, on the engine's thread, of an adapter that failed a request. Must not block."""
+CACHED_SHARE = 4
+"""One position in so many may be kept for prefixes computed before, unless told otherwise."""
 
 logger = logging.getLogger("lorimer.engine")
 
@@ -51,6 +57,7 @@ class Engine:
         max_waiting: int = 256,
         prefill_tokens: int = 512,
         kv_tokens: int = 65_536,
+        prefix_tokens: int | None = None,
         max_context: int = 0,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
@@ -62,18 +69,15 @@ class Engine:
         self.base = base
         self.grammars = Grammars(base)
         self.max_context = min(max_context or base.profile.context_length, base.profile.context_length, regions.largest)
-        self._max_open = max_batch + max_waiting
         self._clock = clock
         self._rng = rng or random.Random()
         self._on_fault = on_fault
         self._forward = Forward(base, regions.total)
-        self._scheduler = Scheduler(regions, max_batch, prefill_tokens)
+        kept = kv_tokens // CACHED_SHARE if prefix_tokens is None else prefix_tokens
+        self._scheduler = Scheduler(regions, max_batch, prefill_tokens, kept)
+        self._inbox = Inbox(max_batch + max_waiting, clock)
         self._stats = EngineStats(kv_total=regions.total)
-        self._wake = threading.Condition()
-        self._open: dict[str, Answer] = {}
-        self._inbox: list[Answer] = []
-        self._aborted: set[str] = set()
-        self._closing = False
+        self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -90,7 +94,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin to serve. Harmless when already started."""
-        with self._wake:
+        with self._guard:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
                 self._thread.start()
@@ -98,9 +102,7 @@ class Engine:
 
     def close(self) -> None:
         """Abort what is open, emit its last events, and end the thread."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify_all()
+        self._inbox.close()
         atexit.unregister(self.close)
         if self._thread is None:
             self._abort_all()
@@ -110,29 +112,16 @@ class Engine:
     @property
     def is_running(self) -> bool:
         """Whether the engine's thread takes requests."""
-        return self._thread is not None and self._thread.is_alive() and not self._closing
+        return self._thread is not None and self._thread.is_alive() and not self._inbox.is_closing
 
     def submit(self, request: Request, on_event: OnEvent) -> None:
         """Queue a request. `on_event` is called on the engine's thread and must not block."""
         admissible(request, self.base.profile.vocab_size, self.max_context)
-        answer = self._answer(request, on_event)
-        with self._wake:
-            if self._closing:
-                raise Unavailable("the engine is shutting down")
-            if len(self._open) >= self._max_open:
-                raise Busy(f"the queue is full: {len(self._open)} requests are open")
-            if request.id in self._open:
-                raise Conflict(f"request {request.id} is already open")
-            self._open[request.id] = answer
-            self._inbox.append(answer)
-            self._wake.notify_all()
+        self._inbox.put(self._answer(request, on_event))
 
     def abort(self, request_id: str) -> None:
         """Drop a request in whatever state it is, within a step; unknown or finished ids are ignored."""
-        with self._wake:
-            if request_id in self._open:
-                self._aborted.add(request_id)
-                self._wake.notify_all()
+        self._inbox.abort(request_id)
 
     def run(self, requests: Iterable[Request], progress: Callable[[int, int], None] | None = None) -> list[Completion]:
         """Answer all requests and wait; answers in the order of the requests. Starts the engine if need be."""
@@ -141,22 +130,25 @@ class Engine:
         return collector.run(self.submit)
 
     def stats(self) -> EngineStats:
-        with self._wake:
-            running = len(self._scheduler.running)
+        scheduler, running = self._scheduler, len(self._scheduler.running)
+        with self._guard:
             return replace(
                 self._stats,
                 running=running,
-                waiting=max(len(self._open) - running, 0),
-                kv_used=self._scheduler.regions.used,
-                preemptions=self._scheduler.num_preemptions,
+                waiting=max(len(self._inbox) - running, 0),
+                kv_used=scheduler.regions.used,
+                kv_cached=scheduler.regions.cached,
+                preemptions=scheduler.num_preemptions,
+                prefix_hits=scheduler.num_prefix_hits,
+                prefix_tokens_reused=scheduler.num_tokens_reused,
             )
 
     def reset_peak(self) -> None:
-        with self._wake:
+        with self._guard:
             self._stats = replace(self._stats, peak_distinct_adapters=0)
 
     def check_integrity(self) -> None:
-        """Our own invariants. For tests and idle moments: call it only while no step is running."""
+        """Our own invariants. The engine checks them when it goes idle; call it only while no step is running."""
         self._scheduler.check_integrity()
 
     def _answer(self, request: Request, on_event: OnEvent) -> Answer:
@@ -165,6 +157,7 @@ class Engine:
         return Answer(
             tokens=[*range(-1, -1 - request.num_virtual, -1), *request.prompt],
             max_length=request.num_virtual + len(request.prompt) + sampling.max_tokens,
+            owner=Owner(request.tenant, request.adapter.digest if request.adapter else ""),
             request=request,
             on_event=on_event,
             detokenizer=Detokenizer(self.base.tokenizer.backend_tokenizer, sampling.stop),
@@ -178,40 +171,40 @@ class Engine:
     # The engine's thread, from here on.
 
     def _serve(self) -> None:
-        with torch.inference_mode():
-            while self._collect():
-                try:
-                    self._step()
-                except Exception as error:
-                    logger.exception("a step failed outside its rows")
-                    for answer in [row for row in self._scheduler.running if isinstance(row, Answer)]:
-                        self._fail(answer, error)
-        self._abort_all()
+        try:
+            with torch.inference_mode():
+                while self._collect():
+                    self._step_or_fail()
+        finally:
+            self._inbox.close()
+            self._abort_all()
 
     def _abort_all(self) -> None:
-        for answer in list(self._open.values()):
+        for answer in self._inbox.open():
             self._finish(answer, "abort")
 
     def _collect(self) -> bool:
         """Wait for work, take in what arrived, let go what was aborted or came too late. False when closing."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._closing or self._inbox or self._aborted or self._has_work())
-            arrived, self._inbox = self._inbox, []
-            aborted, self._aborted = self._aborted, set()
-            open_answers = list(self._open.values())
-        for answer in arrived:
+        idle = not self._scheduler.has_work
+        if idle:
+            self.check_integrity()
+        arrivals = self._inbox.take(wait=idle)
+        if arrivals is None:
+            return False
+        for answer in arrivals.arrived:
             self._scheduler.add(answer)
-        now = self._clock()
-        for answer in open_answers:
-            deadline = answer.request.deadline
-            if answer.request.id in aborted:
-                self._finish(answer, "abort")
-            elif deadline is not None and now >= deadline:
-                self._finish(answer, "deadline")
-        return not self._closing
+        for answer, reason in arrivals.ended:
+            self._finish(answer, reason)
+        return True
 
-    def _has_work(self) -> bool:
-        return bool(self._scheduler.running or self._scheduler.waiting)
+    def _step_or_fail(self) -> None:
+        try:
+            self._step()
+        except Exception as error:
+            logger.exception("a step failed outside its rows")
+            for answer in [row for row in self._scheduler.running if isinstance(row, Answer)]:
+                self._fail(Fault(answer, failure(answer, error), by_adapter=False))
+            self._scheduler.cache.clear()
 
     def _step(self) -> None:
         """Schedule, compute, sample, emit."""
@@ -220,93 +213,85 @@ class Engine:
         if not step.chunks:
             return
         for chunk in step.chunks:
-            _answer_of(chunk).begin()
+            answer_of(chunk).begin()
         self._forward.move(step.moves)
-        outputs = self._compute(step.chunks)
-        self._count(step.chunks, self._clock() - started)
+        outputs, faults = compute(self._forward, step.chunks)
+        self._count(step, self._clock() - started)
         for output in outputs:
-            self._advance(output)
+            ready = self._advance(output, faults)
+            self._emit(*self._sample(ready, faults), faults)
+        for fault in faults:
+            self._fail(fault)
 
-    def _compute(self, chunks: Sequence[Chunk]) -> list[Output]:
-        """All chunks in one pass. If that fails, each alone, to find out which of them is to blame."""
-        try:
-            return [self._pass(chunks)]
-        except Exception:
-            logger.exception("a step of %d rows failed; trying its rows one by one", len(chunks))
-        outputs = []
-        for chunk in chunks:
-            try:
-                outputs.append(self._pass([chunk]))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this row's alone
-                self._fail(_answer_of(chunk), error, fault=True)
-        return outputs
-
-    def _pass(self, chunks: Sequence[Chunk]) -> Output:
-        answers = [_answer_of(chunk) for chunk in chunks]
-        froms = [answer.logits_from(chunk) for answer, chunk in zip(answers, chunks, strict=True)]
-        return self._forward(chunks, [answer.request.adapter for answer in answers], froms)
-
-    def _advance(self, output: Output) -> None:
-        """Give every row what the pass computed for it; rows whose prompt is complete get their next token."""
-        sampling: list[tuple[Answer, torch.Tensor]] = []
+    def _advance(self, output: Output, faults: list[Fault]) -> list[tuple[Answer, Tensor]]:
+        """Give every row what the pass computed for it. Returns whose prompt is complete, and what to sample from."""
+        ready = []
         for chunk, logits, hidden in zip(output.chunks, output.logits, output.hidden, strict=True):
-            answer, samples = _answer_of(chunk), chunk.samples
+            answer, samples = answer_of(chunk), chunk.samples
+            samples = samples and answer.request.sampling.max_tokens > 0
+            if not samples and not is_finite(hidden):
+                faults.append(not_finite(answer))
+                continue
             answer.observe(chunk, logits, hidden, self.base.input_embeddings)
             self._scheduler.advance(chunk)
-            if samples and answer.request.sampling.max_tokens == 0:
+            if samples:
+                ready.append((answer, logits[-1]))
+            elif not answer.num_pending:
                 self._finish(answer, "length")
-            elif samples:
-                sampling.append((answer, logits[-1]))
-        if sampling:
-            self._sample(sampling)
+        return ready
 
-    def _sample(self, rows: Sequence[tuple[Answer, torch.Tensor]]) -> None:
-        logits = torch.stack([row for _, row in rows])
-        for (answer, _), choice in zip(rows, choose(logits, [answer.draw() for answer, _ in rows]), strict=True):
+    def _sample(
+        self, ready: Sequence[tuple[Answer, Tensor]], faults: list[Fault]
+    ) -> tuple[list[Answer], list[Choice | None]]:
+        """One token for every row; None for a row whose numbers are no numbers."""
+        answers, logits, draws = [], [], []
+        for answer, row in ready:
+            try:
+                draws.append(answer.draw())
+            except Exception as error:  # noqa: BLE001 - a grammar's fault is its own row's
+                faults.append(Fault(answer, failure(answer, error), by_adapter=False))
+                continue
+            answers.append(answer)
+            logits.append(row)
+        return answers, choose(torch.stack(logits), draws) if logits else []
+
+    def _emit(self, answers: Sequence[Answer], choices: Sequence[Choice | None], faults: list[Fault]) -> None:
+        for answer, choice in zip(answers, choices, strict=True):
             if choice is None:
-                self._fail(answer, Corrupt(f"{_blame(answer)} gave numbers that are not finite"), fault=True)
+                faults.append(not_finite(answer))
                 continue
             try:
                 reason = answer.take(choice)
             except Exception as error:  # noqa: BLE001 - a listener's fault is its own row's
-                self._fail(answer, error)
+                faults.append(Fault(answer, failure(answer, error), by_adapter=False))
                 continue
             if reason is not None:
                 self._finish(answer, reason)
 
-    def _fail(self, answer: Answer, error: Exception, fault: bool = False) -> None:
-        """End one row with an error and leave nothing of its numbers in the cache."""
-        logger.error("request %s failed: %s", answer.request.id, error)
+    def _fail(self, fault: Fault) -> None:
+        """End one row with an error; nothing of its numbers stays in the cache or is reused."""
+        answer, adapter = fault.answer, fault.answer.request.adapter
+        logger.error("request %s failed: %s", answer.request.id, fault.error)
         if answer.region is not None:
             self._forward.scrub(answer.region)
-        known = error if isinstance(error, LorimerError) else Unavailable(f"{_blame(answer)} failed: {error}")
         self._stats = replace(self._stats, failed_rows=self._stats.failed_rows + 1)
-        if fault and self._on_fault is not None and answer.request.adapter is not None:
-            self._on_fault(answer.request.adapter, known)  # before anybody is told, who might ask again
-        self._finish(answer, "error", known)
+        if fault.by_adapter and adapter is not None and self._on_fault is not None:
+            self._on_fault(adapter, fault.error)  # before anybody is told, who might ask again
+        self._finish(answer, "error", fault.error)
 
     def _finish(self, answer: Answer, reason: Reason, error: LorimerError | None = None) -> None:
-        self._scheduler.remove(answer)
-        with self._wake:
-            self._open.pop(answer.request.id, None)
+        self._scheduler.remove(answer, keep=error is None)
+        self._inbox.release(answer)
         try:
             answer.on_event(answer.finished(reason, error))
         except Exception:
             logger.exception("the listener of request %s failed", answer.request.id)
 
-    def _count(self, chunks: Sequence[Chunk], seconds: float) -> None:
-        adapters = {_answer_of(chunk).request.adapter for chunk in chunks} - {None}
-        prompt = sum(chunk.num_tokens for chunk in chunks if chunk.start < _answer_of(chunk).prompt_end)
-        sampled = sum(chunk.samples for chunk in chunks)
-        with self._wake:
-            self._stats = self._stats.after_step(seconds, len(adapters), prompt, sampled)
-
-
-def _answer_of(chunk: Chunk) -> Answer:
-    assert isinstance(chunk.row, Answer)
-    return chunk.row
-
-
-def _blame(answer: Answer) -> str:
-    adapter = answer.request.adapter
-    return f"adapter {adapter.name} ({adapter.digest[:19]})" if adapter else "the base"
+    def _count(self, step: Step, seconds: float) -> None:
+        adapters, prompt, sampled = set(), 0, 0
+        for chunk in step.chunks:
+            adapters.add(answer_of(chunk).request.adapter)
+            prompt += max(min(chunk.stop, chunk.row.prompt_end) - chunk.start, 0)
+            sampled += chunk.samples
+        with self._guard:
+            self._stats = self._stats.after_step(seconds, len(adapters - {None}), prompt, sampled)

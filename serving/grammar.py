@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
-from torch import Tensor
+from numpy.typing import NDArray
 
 from registry.errors import Invalid
 from serving.base import Base
@@ -37,11 +37,10 @@ class Matcher:
         """Nothing can follow: the answer is over."""
         return bool(self._matcher.is_stopped())
 
-    def allowed(self) -> Tensor:
-        """(vocabulary,) bool: the tokens that may come next; end tokens where the answer may end."""
-        words = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
-        bits = words[:, None] >> torch.arange(8, dtype=torch.uint8) & 1
-        return bits.reshape(-1)[: self._vocab_size].bool()
+    def allowed(self) -> NDArray[np.bool_]:
+        """(vocabulary,): the tokens that may come next; end tokens where the answer may end."""
+        words = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        return np.unpackbits(words, count=self._vocab_size, bitorder="little").view(np.bool_)
 
     def take(self, token: int) -> None:
         """Walk on by one allowed token."""

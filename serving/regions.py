@@ -3,12 +3,14 @@
     positions   0        128       256                 512
                 | 64 | 64 |   128   |        256        |      region: `capacity` positions from a multiple of it
 
-A row owns one region. Rows of equal capacity sit in equal strides, so attention reads neighbours as one tensor.
+A row owns one region. Rows of equal capacity sit in equal strides, so attention reads neighbours as one tensor. A
+region is free, used by a row, or cached: kept for what was computed in it, until somebody needs the room.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 SMALLEST = 64
@@ -26,39 +28,57 @@ def capacity_for(length: int) -> int:
 
 
 class Regions:
-    """The free and the used regions of `total` positions; lowest addresses are handed out first."""
+    """The free, the used and the cached regions of `total` positions; lowest addresses are handed out first."""
 
     def __init__(self, total: int) -> None:
         self.total = total // SMALLEST * SMALLEST
         self.used = 0
+        self.cached = 0
         self._free: dict[int, list[int]] = {}
         self._roots = self._decompose()
-        self._owned: set[Region] = set()
+        self._used: set[Region] = set()
+        self._cached: set[Region] = set()
 
     @property
     def largest(self) -> int:
         """The longest row that can ever be held."""
         return max((root.capacity for root in self._roots), default=0)
 
+    def free(self) -> Iterator[Region]:
+        return (Region(start, size) for size, starts in self._free.items() for start in starts)
+
     def allocate(self, length: int) -> Region | None:
         """A region for `length` positions, or None when there is none free."""
         wanted = capacity_for(length)
-        sizes = [size for size, starts in self._free.items() if size >= wanted and starts]
-        if not sizes:
+        size = min((size for size, starts in self._free.items() if size >= wanted and starts), default=None)
+        if size is None:
             return None
-        size = min(sizes)
         start = heapq.heappop(self._free[size])
         while size > wanted:
             size //= 2
             heapq.heappush(self._free.setdefault(size, []), start + size)
         region = Region(start, wanted)
-        self._owned.add(region)
+        self._used.add(region)
         self.used += wanted
         return region
 
+    def retain(self, region: Region) -> None:
+        """A used region becomes a cached one."""
+        self._used.remove(region)
+        self._cached.add(region)
+        self.used -= region.capacity
+        self.cached += region.capacity
+
+    def revive(self, region: Region) -> None:
+        """A cached region becomes a used one."""
+        self._cached.remove(region)
+        self._used.add(region)
+        self.cached -= region.capacity
+        self.used += region.capacity
+
     def release(self, region: Region) -> None:
-        """Give a region back, joining it with its buddy as often as that is free."""
-        self._owned.remove(region)
+        """Give a used region back, joining it with its buddy as often as that is free."""
+        self._used.remove(region)
         self.used -= region.capacity
         start, size = region.start, region.capacity
         while not self._is_root(start, size) and start ^ size in self._free.get(size, ()):
@@ -68,15 +88,15 @@ class Regions:
         heapq.heappush(self._free.setdefault(size, []), start)
 
     def check_integrity(self) -> None:
-        """Free and owned regions tile the whole space, without gap or overlap."""
-        free = [Region(start, size) for size, starts in self._free.items() for start in starts]
+        """Free, used and cached regions tile the whole space, without gap or overlap."""
         end = 0
-        for region in sorted([*free, *self._owned]):
+        for region in sorted([*self.free(), *self._used, *self._cached]):
             assert region.start == end, f"gap or overlap at position {end}"
             assert region.start % region.capacity == 0, f"{region} is not aligned"
             end += region.capacity
         assert end == self.total
-        assert self.used == sum(region.capacity for region in self._owned)
+        assert self.used == sum(region.capacity for region in self._used)
+        assert self.cached == sum(region.capacity for region in self._cached)
 
     def _decompose(self) -> frozenset[Region]:
         """Cover `total` with the fewest aligned powers of two: the roots of the buddy trees."""

@@ -1,21 +1,31 @@
 """Logits to tokens. A row's draw depends on its seed and its own tokens only, never on its batch mates.
 
-The k-th token of a request uses the k-th number of its own seeded stream, so that preemption changes nothing either.
+Greedy rows with nothing to adjust share one batched argmax. Every other row is drawn by itself, in float32 and numpy:
+the same operations on the same numbers whoever else is in the batch. The k-th token of a request uses the k-th number
+of its own seeded stream, so that preemption changes nothing either.
 """
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from serving.request import Alternatives, Sampling
 
-CANDIDATES = 1024
-"""How many of the likeliest tokens are sorted before falling back to the whole vocabulary."""
+Floats: TypeAlias = NDArray[np.float32]
+Ids: TypeAlias = NDArray[np.intp]
+
+DEPTH = 64
+"""A row is folded into so many lines; a column's maximum or sum stands for its tokens when the row is searched."""
+CANDIDATES = (64, 4096)
+"""How many of the likeliest tokens are tried as a nucleus before all are sorted."""
 SCORED_ROWS = 128
 """Prompt positions scored at once: a float32 row of logits is large."""
 
@@ -29,8 +39,8 @@ class Draw:
     num_prompt: int
     seed: int
     forbidden: Sequence[int] = ()
-    allowed: Tensor | None = None
-    """(vocabulary,) bool; None: all."""
+    allowed: NDArray[np.bool_] | None = None
+    """(vocabulary,); None: all."""
 
     @property
     def num_drawn(self) -> int:
@@ -52,11 +62,9 @@ class Choice:
 
 def choose(logits: Tensor, draws: Sequence[Draw]) -> list[Choice | None]:
     """One token per row of logits (rows, vocabulary). None where a row is not finite: it must fail, alone."""
-    best, ids = logits.max(dim=-1)
-    finite = torch.isfinite(best).tolist()
-    greedy = ids.tolist()
+    greedy, finite = _argmax(logits)
     return [
-        None if not finite[row] else Choice(greedy[row]) if draw.is_plain else _draw(logits[row].float(), draw)
+        None if not finite[row] else Choice(greedy[row]) if draw.is_plain else _draw(_row(logits[row]), draw)
         for row, draw in enumerate(draws)
     ]
 
@@ -75,78 +83,136 @@ def score(logits: Tensor, targets: Sequence[int], alternatives: int = 0) -> list
     return scores
 
 
-def _draw(raw: Tensor, draw: Draw) -> Choice:
-    """raw: (vocabulary,) float32. Reported log-probabilities are the model's own, before any adjustment."""
+def _argmax(logits: Tensor) -> tuple[list[int], list[bool]]:
+    """The likeliest token of each row, and whether its logits are numbers. numpy's is the faster one on a CPU."""
+    if not logits.is_cpu:
+        best, ids = logits.max(dim=-1)
+        return ids.tolist(), torch.isfinite(best).tolist()
+    values = logits.float().numpy()
+    places = values.argmax(axis=-1)
+    return places.tolist(), np.isfinite(values[np.arange(len(places)), places]).tolist()
+
+
+def _row(logits: Tensor) -> Floats:
+    """A copy of one row, filled up to whole columns with tokens that cannot come."""
+    size = len(logits)
+    row = np.full(-(-size // DEPTH) * DEPTH, -np.inf, dtype=np.float32)
+    row[:size] = logits.float().cpu().numpy()
+    return row
+
+
+def _draw(raw: Floats, draw: Draw) -> Choice:
+    """raw: (vocabulary,). Reported log-probabilities are the model's own, before any adjustment."""
     sampling = draw.sampling
     adjusted = _adjust(raw, draw)
     if sampling.temperature == 0:
         token = int(adjusted.argmax())
     else:
-        uniform = random.Random((draw.seed & (2**64 - 1)) << 32 | draw.num_drawn).random()
-        token = _pick(torch.softmax(adjusted / sampling.temperature, dim=-1), sampling, uniform)
+        token = _pick(_softmax(adjusted, sampling.temperature), sampling, _uniform(draw))
     if sampling.logprobs is None:
         return Choice(token)
-    logprobs = torch.log_softmax(raw, dim=-1)
-    values, ids = logprobs.topk(sampling.logprobs)
-    return Choice(token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
+    logprobs = raw - raw.max()
+    logprobs -= np.log(np.exp(logprobs).sum())
+    top = _likeliest(logprobs, sampling.logprobs)
+    return Choice(token, float(logprobs[token]), tuple((int(other), float(logprobs[other])) for other in top))
 
 
-def _adjust(raw: Tensor, draw: Draw) -> Tensor:
+def _adjust(raw: Floats, draw: Draw) -> Floats:
     """Penalties and biases. Repetition looks at prompt and answer, presence and frequency at the answer."""
     sampling = draw.sampling
     if not sampling.adjusts and not draw.forbidden:
         return raw
-    logits = raw.clone()
+    logits = raw.copy()
     if sampling.repetition_penalty != 1.0:
-        seen = torch.tensor(sorted({token for token in draw.tokens if token >= 0}), device=raw.device)
-        values = logits[seen]
-        penalty = sampling.repetition_penalty
-        logits[seen] = torch.where(values > 0, values / penalty, values * penalty)
-    answer = torch.tensor(draw.tokens[draw.num_prompt :], device=raw.device, dtype=torch.long)
-    if len(answer) and (sampling.presence_penalty or sampling.frequency_penalty):
-        ids, counts = torch.unique(answer, return_counts=True)
-        logits[ids] -= sampling.presence_penalty + sampling.frequency_penalty * counts
-    if sampling.logit_bias:
-        biased, biases = (torch.tensor(column, device=raw.device) for column in zip(*sampling.logit_bias, strict=True))
-        logits.index_add_(0, biased, biases.float())
+        seen = np.unique([token for token in draw.tokens if token >= 0])
+        values, penalty = logits[seen], np.float32(sampling.repetition_penalty)
+        logits[seen] = np.where(values > 0, values / penalty, values * penalty)
+    if sampling.presence_penalty or sampling.frequency_penalty:
+        ids, counts = np.unique(np.array(draw.tokens[draw.num_prompt :], dtype=np.intp), return_counts=True)
+        logits[ids] -= np.float32(sampling.presence_penalty) + np.float32(sampling.frequency_penalty) * counts
+    for token, bias in sampling.logit_bias:
+        logits[token] += bias
     return _restrict(logits, draw)
 
 
-def _restrict(logits: Tensor, draw: Draw) -> Tensor:
+def _restrict(logits: Floats, draw: Draw) -> Floats:
     """Only tokens that may come. A grammar that can do nothing but end wins over `forbidden`."""
     if draw.allowed is not None:
-        logits.masked_fill_(~draw.allowed.to(logits.device), float("-inf"))
+        logits[: len(draw.allowed)][~draw.allowed] = -np.inf
     if draw.forbidden:
-        free = logits.clone()
-        free[list(draw.forbidden)] = float("-inf")
-        return free if draw.allowed is None or float(free.max()) > float("-inf") else logits
+        free = logits.copy()
+        free[list(draw.forbidden)] = -np.inf
+        return free if draw.allowed is None or free.max() > -np.inf else logits
     return logits
 
 
-def _pick(probabilities: Tensor, sampling: Sampling, uniform: float) -> int:
+def _softmax(logits: Floats, temperature: float) -> Floats:
+    weights = logits / np.float32(temperature)
+    weights -= weights.max()
+    np.exp(weights, out=weights)
+    weights /= weights.sum()
+    return weights
+
+
+def _uniform(draw: Draw) -> float:
+    """The number in [0, 1) that belongs to this seed and this place of the answer."""
+    key = f"{draw.seed}:{draw.num_drawn}".encode()
+    return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 11) / 2**53
+
+
+def _pick(probabilities: Floats, sampling: Sampling, uniform: float) -> int:
     """Invert the distribution at `uniform`, over the whole vocabulary or over the tokens that the filters leave."""
-    ids = None
     if sampling.top_k or sampling.top_p < 1 or sampling.min_p > 0:
         probabilities, ids = _filter(probabilities, sampling)
-    cumulative = probabilities.cumsum(dim=-1)
-    place = int(torch.searchsorted(cumulative, cumulative[-1] * uniform, right=True))
-    place = min(place, len(cumulative) - 1)
-    return place if ids is None else int(ids[place])
+        return int(ids[_invert(probabilities, uniform)[0]])
+    folded = probabilities.reshape(DEPTH, -1)
+    column, rest = _invert(folded.sum(axis=0), uniform)
+    line, _ = _invert(folded[:, column], rest)
+    return line * folded.shape[1] + column
 
 
-def _filter(probabilities: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def _invert(weights: Floats, share: float) -> tuple[int, float]:
+    """The first place where the cumulated weights exceed this share of their sum, and how far into it, as a share."""
+    cumulated = weights.cumsum(dtype=np.float64)
+    wanted = share * cumulated[-1]
+    place = min(int(cumulated.searchsorted(wanted, side="right")), int(cumulated.argmax()))
+    before = cumulated[place - 1] if place else 0.0
+    return place, float((wanted - before) / (cumulated[place] - before))
+
+
+def _filter(probabilities: Floats, sampling: Sampling) -> tuple[Floats, Ids]:
     """The tokens that top_k, then top_p, then min_p leave: probabilities (falling) and ids."""
     limit = min(sampling.top_k or len(probabilities), len(probabilities))
-    values, ids = probabilities.topk(min(limit, CANDIDATES))
-    enough = float(values.sum()) >= sampling.top_p and sampling.top_p < 1
-    enough = enough or (sampling.min_p > 0 and float(values[-1]) < sampling.min_p * float(values[0]))
-    if len(values) < limit and not enough:
-        values, ids = probabilities.topk(limit)
+    for count in (*CANDIDATES, limit):
+        ids = _likeliest(probabilities, min(count, limit))
+        values = probabilities[ids]
+        if len(ids) == limit or _suffices(values, sampling):
+            break
     if sampling.top_k:
         values = values / values.sum()
     if sampling.top_p < 1:
-        before = values.cumsum(dim=-1) - values
+        before = values.cumsum(dtype=np.float64) - values
         values = values[before < sampling.top_p]
     if sampling.min_p > 0:
         values = values[values >= sampling.min_p * values[0]]
     return values, ids[: len(values)]
+
+
+def _suffices(values: Floats, sampling: Sampling) -> bool:
+    """Whether top_p or min_p leaves no more than these likeliest tokens. (With top_k the nucleus is even smaller.)"""
+    nucleus = sampling.top_p < 1 and float(values.sum(dtype=np.float64)) >= sampling.top_p
+    return nucleus or (sampling.min_p > 0 and bool(values[-1] < sampling.min_p * values[0]))
+
+
+def _likeliest(values: Floats, count: int) -> Ids:
+    """Places of the `count` largest values, falling; equal ones in order of place.
+
+    At least `count` values reach the `count`-th largest maximum of a column: only those need to be sorted.
+    """
+    if count == 0:
+        return np.empty(0, dtype=np.intp)
+    maxima = values.reshape(DEPTH, -1).max(axis=0)
+    pool = maxima if count < len(maxima) else values
+    places = np.flatnonzero(values >= np.partition(pool, -count)[-count])
+    order: Ids = places[np.argsort(-values[places], kind="stable")[:count]]
+    return order

@@ -12,6 +12,9 @@ class EngineStats:
     running: int = 0
     waiting: int = 0
     kv_used: int = 0
+    """Positions held by running rows."""
+    kv_cached: int = 0
+    """Positions kept for the prefixes computed in them; given back when a row needs them."""
     kv_total: int = 0
     steps: int = 0
     busy_s: float = 0.0
@@ -19,6 +22,9 @@ class EngineStats:
     prompt_tokens: int = 0
     tokens_generated: int = 0
     preemptions: int = 0
+    prefix_hits: int = 0
+    """Rows that began with a prefix computed before."""
+    prefix_tokens_reused: int = 0
     failed_rows: int = 0
     last_distinct_adapters: int = 0
     peak_distinct_adapters: int = 0

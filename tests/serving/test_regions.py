@@ -25,23 +25,52 @@ def test_odd_totals_are_covered_by_aligned_roots() -> None:
     regions.check_integrity()
 
 
-@given(total=st.integers(0, 5000), lengths=st.lists(st.tuples(st.integers(1, 2000), st.booleans()), max_size=60))
-def test_accounting_is_exact_whatever_comes_and_goes(total: int, lengths: list[tuple[int, bool]]) -> None:
+def test_a_cached_region_is_neither_used_nor_free() -> None:
+    regions = Regions(128)
+    first, second = regions.allocate(64), regions.allocate(64)
+    assert first is not None
+    assert second is not None
+    regions.retain(first)
+    assert (regions.used, regions.cached) == (64, 64)
+    assert regions.allocate(64) is None
+    regions.check_integrity()
+    regions.revive(first)
+    regions.release(first)
+    assert (regions.used, regions.cached) == (64, 0)
+    assert regions.allocate(64) == first
+
+
+@given(
+    total=st.integers(0, 5000),
+    lengths=st.lists(st.tuples(st.integers(1, 2000), st.sampled_from(["hold", "release", "retain", "revive"]))),
+)
+def test_accounting_is_exact_whatever_comes_and_goes(total: int, lengths: list[tuple[int, str]]) -> None:
     regions = Regions(total)
     held: list[Region] = []
-    for length, releases in lengths:
+    kept: list[Region] = []
+    for length, then in lengths:
         region = regions.allocate(length)
         if region is not None:
             assert region.capacity == capacity_for(length)
             held.append(region)
-        if releases and held:
+        if then == "release" and held:
             regions.release(held.pop(len(held) // 2))
+        elif then == "retain" and held:
+            kept.append(held.pop(len(held) // 2))
+            regions.retain(kept[-1])
+        elif then == "revive" and kept:
+            held.append(kept.pop(len(kept) // 2))
+            regions.revive(held[-1])
         regions.check_integrity()
-        assert regions.used == sum(region.capacity for region in held) <= regions.total
-    for region in held:
+        assert regions.used == sum(region.capacity for region in held)
+        assert regions.cached == sum(region.capacity for region in kept)
+        assert regions.used + regions.cached <= regions.total
+    for region in kept:
+        regions.revive(region)
+    for region in [*held, *kept]:
         regions.release(region)
     regions.check_integrity()
-    assert regions.used == 0
+    assert regions.used == regions.cached == 0
     if regions.total:
         assert regions.allocate(regions.largest) is not None
     assert regions.total % SMALLEST == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -127,12 +128,10 @@ def test_a_repetition_penalty_ignores_virtual_tokens() -> None:
 
 
 def test_a_grammar_that_can_only_end_may_end_early() -> None:
-    only_zero = torch.tensor([True, False, False, False, False])
+    only_zero = np.array([True, False, False, False, False])
     wish = Draw(Sampling(max_tokens=9, temperature=0), (1,), 1, 0, (0,), only_zero)
     assert only(LOGITS, wish) == 0
-    either = Draw(
-        Sampling(max_tokens=9, temperature=0), (1,), 1, 0, (0,), torch.tensor([True, False, False, True, False])
-    )
+    either = Draw(Sampling(max_tokens=9, temperature=0), (1,), 1, 0, (0,), np.array([True, False, False, True, False]))
     assert only(LOGITS, either) == 3
 
 

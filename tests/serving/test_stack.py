@@ -11,7 +11,8 @@ from serving.adapter import LoadedAdapter
 from serving.base import Base
 from serving.forward import Forward
 from serving.regions import Regions
-from serving.scheduler import Row, Scheduler
+from serving.row import Row
+from serving.scheduler import Scheduler
 from serving.stack import NativeStack, _is_walkable, window_of
 
 from .conftest import Zoo
@@ -31,7 +32,7 @@ def answers(base: Base, adapters: list[LoadedAdapter | None], *, natively: bool)
         scheduler.add(row)
     seen: dict[Row, list[torch.Tensor]] = {row: [] for row in rows}
     with torch.inference_mode():
-        while scheduler.running or scheduler.waiting:
+        while scheduler.has_work:
             step = scheduler.schedule()
             forward.move(step.moves)
             whose = [adapters[rows.index(chunk.row)] for chunk in step.chunks]

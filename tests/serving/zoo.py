@@ -16,7 +16,8 @@ from serving.adapter import LoadedAdapter
 from serving.base import Base
 from serving.forward import Forward
 from serving.regions import Regions
-from serving.scheduler import Chunk, Row, Scheduler
+from serving.row import Row
+from serving.scheduler import Chunk, Scheduler
 
 LOW_RANK: tuple[dict[str, Any], ...] = (
     {"rank": 4},
@@ -118,7 +119,7 @@ def walk(forward: Forward, zoo: Zoo, rows: Sequence[tuple[int | None, Sequence[i
         planner.add(row)
     seen: dict[Row, list[torch.Tensor]] = {row: [] for row in who}
     with torch.inference_mode():
-        while planner.running or planner.waiting:
+        while planner.has_work:
             step = planner.schedule()
             forward.move(step.moves)
             adapters = [zoo.adapter(who[chunk.row]) for chunk in step.chunks]
