@@ -36,8 +36,12 @@ check: $(VENV)/.dev ## Lint, type-check and prove the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure the engine beside its peers on this machine
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) -q -e '.[demo,dev,bench]'
+	@touch $@
+
+bench: $(VENV)/.bench ## Measure the engine beside its peers on this machine
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .demo .lorimer .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info benchmarks/peers/.venv*
+	rm -rf $(VENV) .demo .lorimer .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info benchmarks/peers/.venv* benchmarks/peers/.log* benchmarks/.work

@@ -1,68 +1,113 @@
-"""`make bench`: the engine beside PEFT's mixed batches, same base, same cases, same machine, one run.
+"""`make bench`: the whole table, ours beside the peers, in one run on one machine.
 
-The decisive case is measured before and after the peer, since the machine may have become busier, and the slower of the
-two counts. Exit code 1 if that is not at least four times PEFT.
+Exit codes: 0 every bar passed; 1 a bar failed; 2 wrong usage; 3 something could not be measured.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-import torch
+import click
+from rich.console import Console
 
-from benchmarks.peers.environment import HERE, python_with
-from registry.settings import load_settings
-from serving.base import load_base
-from serving.bench import CASES, Case, measure
-from serving.engine import Engine
-from serving.source import locate
+from benchmarks.bars import judge
+from benchmarks.cases import GROUPS
+from benchmarks.materials import prepare
+from benchmarks.peers.roster import DEFAULT, PEERS
+from benchmarks.plot import draw
+from benchmarks.progress import Progress
+from benchmarks.report import details, rewrite_readme, terminal_tables
+from benchmarks.results import LATEST, OURS, Results
+from benchmarks.run import Run, chosen_peers
+from registry.errors import LorimerError
 
-BAR = 4.0
-BAR_CASE = "decode, 16 rows, 16 adapters"
-PEER_PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
-
-
-def peft(directory: str, cases: tuple[Case, ...]) -> dict[str, float]:
-    python = python_with("peft", PEER_PACKAGES)
-    arguments = [directory, json.dumps([asdict(case) for case in cases]), str(torch.get_num_threads())]
-    script = HERE / "peft_generate.py"
-    done = subprocess.run([str(python), str(script), *arguments], check=True, stdout=subprocess.PIPE, text=True)
-    rates: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return rates
+ADAPTERS = 16
+INCOMPLETE = 3
 
 
-def ours(cases: tuple[Case, ...]) -> dict[str, float]:
-    settings = load_settings({"base": "smollm2-135m", "dtype": "bfloat16"})
-    engine = Engine.from_settings(load_base(settings), settings)
-    results = measure(engine, cases)
-    engine.close()
-    return {result.case: result.tokens_per_s for result in results}
+def names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Reads a comma-separated choice."""
+
+    def read(context: click.Context, option: click.Parameter, value: str) -> list[str]:
+        chosen = [name.strip() for name in value.split(",") if name.strip()]
+        unknown = [name for name in chosen if name not in known]
+        if unknown or not chosen:
+            raise click.BadParameter(
+                f"{', '.join(unknown) or 'nothing'} is not among {', '.join(known)}", context, option
+            )
+        return chosen
+
+    return read
 
 
-def main() -> int:
-    narrate("this engine")
-    first = ours(CASES)
-    narrate("PEFT")
-    settings = load_settings({"base": "smollm2-135m"})
-    directory = locate(settings.base, settings.cache_path(), narrate).directory
-    theirs = peft(str(directory), CASES)
-    narrate(f"this engine once more: {BAR_CASE}")
-    again = ours(tuple(case for case in CASES if case.name == BAR_CASE))
-    print(f"\n{'tokens/s':<34}{'lorimer':>10}{'peft':>10}{'ratio':>8}")
-    for case, rate in first.items():
-        print(f"{case:<34}{rate:>10,.0f}{theirs[case]:>10,.0f}{rate / theirs[case]:>8.1f}")
-    print(f"{BAR_CASE + ', again':<34}{again[BAR_CASE]:>10,.0f}")
-    ratio = min(first[BAR_CASE], again[BAR_CASE]) / theirs[BAR_CASE]
-    print(f"\n{BAR_CASE}: {ratio:.1f} times PEFT; the bar is {BAR:.0f}: {'passed' if ratio >= BAR else 'FAILED'}")
-    return 0 if ratio >= BAR else 1
+@click.group(invoke_without_command=True)
+@click.option(
+    "--only",
+    callback=names([OURS, *(peer.name for peer in PEERS)]),
+    default=",".join(DEFAULT),
+    show_default=True,
+    help="Peers to measure beside us; `lorimer` alone means none. `llama-q4` is measured only when asked for.",
+)
+@click.option(
+    "--cases", "groups", callback=names(GROUPS), default=",".join(GROUPS), show_default=True, help="What to measure."
+)
+@click.option("--quick", is_flag=True, help="Minutes instead of a quarter of an hour; to try things, not to quote.")
+@click.pass_context
+def bench(context: click.Context, only: list[str], groups: list[str], quick: bool) -> None:
+    """Measure the engine beside its peers. A complete run is kept in benchmarks/results and in its README."""
+    if context.invoked_subcommand is not None:
+        return
+    console = Console(stderr=True, highlight=False)
+    progress = Progress(console)
+    materials = prepare(ADAPTERS, progress.say)
+    run = Run(materials, groups, chosen_peers(only), quick=quick, progress=progress)
+    results = run.everything()
+    show(results)
+    if not quick and set(groups) == set(GROUPS) and set(DEFAULT) <= set(only):
+        results.write(LATEST)
+        publish(results, LATEST)
+    else:
+        progress.say(f"a part of the table; kept in {run.path}")
+    context.exit(exit_code(results))
 
 
-def narrate(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+@bench.command()
+@click.argument("path", type=click.Path(path_type=Path), default=LATEST)
+def report(path: Path) -> None:
+    """Print results again, draw the plot and write the README's section from them."""
+    results = Results.read(path)
+    show(results)
+    if path == LATEST:
+        publish(results, path)
+
+
+def show(results: Results) -> None:
+    console = Console(highlight=False)
+    for line in details(results):
+        console.print(line, markup=False, soft_wrap=True)
+    for table in terminal_tables(results):
+        console.print()
+        console.print(table)
+
+
+def publish(results: Results, path: Path) -> None:
+    """The plot beside the results, and both in the README."""
+    plot = draw(results, path.with_suffix(".svg"))
+    rewrite_readme(results, f"results/{plot.name}")
+
+
+def exit_code(results: Results) -> int:
+    verdicts = {judgement.verdict for judgement in judge(results)}
+    if "FAIL" in verdicts:
+        return 1
+    return INCOMPLETE if results.failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        bench(prog_name="python -m benchmarks")
+    except LorimerError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,11 +1,13 @@
 """How fast this engine is on this machine: decode and prefill with few and many adapters. Knows no peer.
 
 Adapters are random (their numbers do not change the work). Decode is timed from the step in which every row has its
-first token to the last token; prefill from submission to the last row's first token.
+first token to the last token; prefill from submission to the last row's first token. Every round has prompts of its
+own, so that no cached prefix can help.
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Sequence
@@ -31,6 +33,12 @@ class Case:
     adapters: int
     prompt: int = PROMPT
     answer: int = ANSWER
+
+    def prompts(self, round_: int, vocab_size: int) -> list[list[int]]:
+        """Token ids of every row; the same for whoever asks."""
+        draw = random.Random(f"{self.name}/{round_}")
+        lowest = min(100, vocab_size // 2)  # special tokens come first
+        return [[draw.randrange(lowest, vocab_size) for _ in range(self.prompt)] for _ in range(self.rows)]
 
 
 CASES = (
@@ -59,13 +67,34 @@ def measure(engine: Engine, cases: Sequence[Case] = CASES, *, rank: int = 16, ro
     """Run every case `rounds` times after a warm-up round."""
     most = max(case.adapters for case in cases)
     adapters = [random_adapter(engine.base, rank, seed) for seed in range(most)]
-    engine.start()
+    vocab_size = engine.base.profile.vocab_size
     results = []
     for case in cases:
-        _rate(engine, replace(case, answer=min(case.answer, 4)), adapters)
-        rates = [_rate(engine, case, adapters) for _ in range(rounds)]
+        rate(engine, replace(case, answer=min(case.answer, 4)), case.prompts(0, vocab_size), adapters)
+        rates = [rate(engine, case, case.prompts(number, vocab_size), adapters) for number in range(1, rounds + 1)]
         results.append(Result(case.name, statistics.median(rates), min(rates), max(rates)))
     return results
+
+
+def rate(engine: Engine, case: Case, prompts: Sequence[Sequence[int]], adapters: Sequence[LoadedAdapter]) -> float:
+    """One round of a case, in tokens per second."""
+    engine.start()
+    requests = [
+        Request(
+            id=f"bench-{row}",
+            prompt=tuple(prompt),
+            sampling=Sampling(max_tokens=case.answer, temperature=0, ignore_eos=True),
+            adapter=adapters[row % case.adapters] if case.adapters else None,
+        )
+        for row, prompt in enumerate(prompts)
+    ]
+    watch = _Watch()
+    started = time.perf_counter()
+    completions = Collector(requests, None).run(lambda request, on_event: engine.submit(request, watch.on(on_event)))
+    assert all(completion.reason == "length" for completion in completions), "a benchmark row did not run to its end"
+    if case.answer == 1:
+        return sum(map(len, prompts)) / (watch.last - started)
+    return case.rows * (case.answer - 1) / (watch.last - watch.last_first)
 
 
 def random_adapter(base: Base, rank: int, seed: int, std: float = 0.02) -> LoadedAdapter:
@@ -82,26 +111,6 @@ def random_adapter(base: Base, rank: int, seed: int, std: float = 0.02) -> Loade
         deltas[site.index] = Delta(draw(site.in_features, rank * len(spans)), parts)
     size = sum(delta.num_bytes for delta in deltas.values())
     return LoadedAdapter(f"random:{rank}:{seed}", f"random-{seed}", deltas, size)
-
-
-def _rate(engine: Engine, case: Case, adapters: Sequence[LoadedAdapter]) -> float:
-    vocabulary = min(engine.base.profile.vocab_size - 3, 1000)
-    requests = [
-        Request(
-            id=f"bench-{row}",
-            prompt=tuple(3 + (row * 31 + place * 7) % vocabulary for place in range(case.prompt)),
-            sampling=Sampling(max_tokens=case.answer, temperature=0, ignore_eos=True),
-            adapter=adapters[row % case.adapters] if case.adapters else None,
-        )
-        for row in range(case.rows)
-    ]
-    watch = _Watch()
-    started = time.perf_counter()
-    completions = Collector(requests, None).run(lambda request, on_event: engine.submit(request, watch.on(on_event)))
-    assert all(completion.reason == "length" for completion in completions), "a benchmark row did not run to its end"
-    if case.answer == 1:
-        return case.rows * case.prompt / (watch.last - started)
-    return case.rows * (case.answer - 1) / (watch.last - watch.last_first)
 
 
 class _Watch:

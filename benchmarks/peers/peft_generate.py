@@ -1,26 +1,23 @@
 """PEFT's own mixed batches: `generate(adapter_names=...)`. Runs alone, in the environment of the peer.
 
-    python peft_generate.py MODEL_DIRECTORY CASES_JSON     prints {case: tokens per second}
+    python peft_generate.py PLAN
 
-A case is {"name", "rows", "adapters", "prompt", "answer"}; decode is timed as in serving/bench.py, from every row's
-first token to the last token. The attention implementation that is faster without adapters is used.
+The cases without adapters run on the bare transformers model, before PEFT wraps it; the attention implementation that
+is faster there is used throughout.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import sys
+import importlib.metadata
 import time
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import PeftModel
+from protocol import Case, Prompts, measure, say, token_rate, told
 from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-RANK = 16
-ROUNDS = 2
+PROBE: Case = {"name": "probe", "rows": 16, "adapters": 0, "answer": 16}
 
 
 class Watch(StoppingCriteria):
@@ -34,61 +31,55 @@ class Watch(StoppingCriteria):
         return torch.zeros(input_ids.shape[0], dtype=torch.bool)
 
 
-def load(directory: str, adapters: int) -> Any:
-    tree = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16)
-    config = LoraConfig(r=RANK, target_modules=LINEARS, init_lora_weights=False, task_type="CAUSAL_LM")
-    model = get_peft_model(tree, config, adapter_name="a0", autocast_adapter_dtype=False)
-    for number in range(1, adapters):
-        model.add_adapter(f"a{number}", config, autocast_adapter_dtype=False)
+def wrap(tree: Any, adapters: list[str]) -> Any:
+    model = PeftModel.from_pretrained(tree, adapters[0], adapter_name="a0", autocast_adapter_dtype=False)
+    for number, path in enumerate(adapters[1:], 1):
+        model.load_adapter(path, f"a{number}", autocast_adapter_dtype=False)
     return model.eval()
 
 
-def choose_attention(model: Any) -> str:
-    probe = {"rows": 16, "adapters": 0, "prompt": 64, "answer": 16}
-    rates = {}
-    for attention in ("sdpa", "eager"):
-        model.get_base_model().set_attn_implementation(attention)
-        rate(model, probe)
-        rates[attention] = rate(model, probe)
-    best = max(rates, key=lambda attention: rates[attention])
-    model.get_base_model().set_attn_implementation(best)
-    return best
-
-
-def rate(model: Any, case: dict[str, Any]) -> float:
-    rows, count = case["rows"], case["adapters"]
-    names = [f"a{row % count}" if count else "__base__" for row in range(rows)]
-    prompt = torch.tensor(
-        [[3 + (row * 31 + place * 7) % 1000 for place in range(case["prompt"])] for row in range(rows)]
-    )
-    watch = Watch()
+def rate(model: Any, case: Case, prompts: Prompts) -> float:
+    count = case["adapters"]
+    names = {"adapter_names": [f"a{row % count}" for row in range(case["rows"])]} if count else {}
+    ids, watch = torch.tensor(prompts), Watch()
     started = time.perf_counter()
     with torch.inference_mode():
         model.generate(
-            input_ids=prompt,
-            attention_mask=torch.ones_like(prompt),
-            adapter_names=names,
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
             max_new_tokens=case["answer"],
             min_new_tokens=case["answer"],
             do_sample=False,
             stopping_criteria=StoppingCriteriaList([watch]),
+            **names,
         )
-    if case["answer"] == 1:
-        return float(rows * case["prompt"] / (watch.times[0] - started))
-    return float(rows * (case["answer"] - 1) / (watch.times[-1] - watch.times[0]))
+    return token_rate(case, prompts, started, [(watch.times[0], watch.times[-1])])
+
+
+def choose_attention(tree: Any) -> str:
+    """sdpa or eager, whichever decodes faster."""
+    prompts = [[100 + row * 64 + place for place in range(64)] for row in range(PROBE["rows"])]
+    rates = {}
+    for attention in ("sdpa", "eager"):
+        tree.set_attn_implementation(attention)
+        rate(tree, PROBE, prompts)
+        rates[attention] = rate(tree, PROBE, prompts)
+    best = max(rates, key=lambda attention: rates[attention])
+    tree.set_attn_implementation(best)
+    return best
 
 
 def main() -> None:
-    directory, cases = sys.argv[1], json.loads(sys.argv[2])
-    torch.set_num_threads(int(sys.argv[3]))
-    model = load(directory, max(case["adapters"] for case in cases))
-    print(f"attention: {choose_attention(model)}", file=sys.stderr)
-    rates: dict[str, float] = {}
-    for case in cases:
-        rate(model, {**case, "answer": min(case["answer"], 4)})
-        rates[case["name"]] = statistics.median(rate(model, case) for _ in range(ROUNDS))
-        print(f"{case['name']}: {rates[case['name']]:.0f}", file=sys.stderr)
-    print(json.dumps(rates))
+    plan = told()
+    torch.set_num_threads(plan["threads"])
+    model: Any = AutoModelForCausalLM.from_pretrained(plan["base"], dtype=torch.bfloat16).eval()
+    say(about={"version": importlib.metadata.version("peft"), "settings": f"attention {choose_attention(model)}"})
+    bare = [case for case in plan["cases"] if not case["adapters"]]
+    mixed = [case for case in plan["cases"] if case["adapters"]]
+    measure({**plan, "cases": bare}, lambda case, prompts: rate(model, case, prompts))
+    if mixed:
+        wrapped = wrap(model, plan["adapters"][: max(case["adapters"] for case in mixed)])
+        measure({**plan, "cases": mixed}, lambda case, prompts: rate(wrapped, case, prompts))
 
 
 if __name__ == "__main__":

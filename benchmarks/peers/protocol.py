@@ -1,0 +1,88 @@
+"""What a contender's script is told, and what it answers. Standard library only: it runs in every environment.
+
+    told      a JSON file: {"base", "adapters", "threads", "budget_s", "cases"}; a case is {"name", "rows", "adapters",
+              "answer", "prompts"} with prompts[round][row] a list of token ids; round 0 warms up
+    answers   lines of standard output that begin with MARK: {"about": ...}, {"case", "rate"}, {"case", "error"}
+
+Every round has prompts of its own, so that no cache of prompts can help anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+MARK = "@bench "
+WARM_ANSWER = 4
+WARM_PROMPT = 64
+
+Case = dict[str, Any]
+Prompts = list[list[int]]
+Rate = Callable[[Case, Prompts], float]
+"""One round of a case, in tokens per second."""
+
+
+def told() -> dict[str, Any]:
+    """The plan whose path is the script's first argument."""
+    plan: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    return plan
+
+
+def say(**fact: Any) -> None:
+    print(MARK + json.dumps(fact), flush=True)
+
+
+def heard(line: str) -> dict[str, Any] | None:
+    """The fact in a line of a script's output; None for anything else it printed."""
+    if not line.startswith(MARK):
+        return None
+    fact: dict[str, Any] = json.loads(line.removeprefix(MARK))
+    return fact
+
+
+def measure(plan: dict[str, Any], rate: Rate) -> None:
+    """Every case: a short round to warm up, then rounds until they are done or the case has had its time."""
+    for case in plan["cases"]:
+        try:
+            _measure_case(case, rate, plan["budget_s"])
+        except Exception as error:  # noqa: BLE001 - one case that a peer cannot run does not end the others
+            say(case=case["name"], error=f"{type(error).__name__}: {error}")
+
+
+def _measure_case(case: Case, rate: Rate, budget_s: float) -> None:
+    warm, *rounds = case["prompts"]
+    say(case=case["name"], rounds=len(rounds))
+    rate({**case, "answer": min(case["answer"], WARM_ANSWER)}, [prompt[:WARM_PROMPT] for prompt in warm])
+    started = time.perf_counter()
+    for prompts in rounds:
+        say(case=case["name"], rate=rate(case, prompts))
+        if time.perf_counter() - started > budget_s:
+            return
+
+
+def token_rate(
+    case: Case, prompts: Sequence[Sequence[int]], started: float, spans: Sequence[tuple[float, float]]
+) -> float:
+    """Tokens per second of a round, from each row's (first token, last token) in seconds on one clock.
+
+    Prefill (answers of one token): prompt tokens from submission to the last row's first token. Decode: from the
+    moment every row has its first token to the last token.
+    """
+    last_first = max(first for first, _ in spans)
+    if case["answer"] == 1:
+        return sum(len(prompt) for prompt in prompts) / (last_first - started)
+    tokens: int = case["rows"] * (case["answer"] - 1)
+    return tokens / (max(last for _, last in spans) - last_first)
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds in which at least one span runs: what a server that takes turns is charged for, and no more."""
+    total, reached = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return total

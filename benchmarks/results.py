@@ -1,0 +1,68 @@
+"""What a run found, as it is written to disk: numbers only, no judgement."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from registry.errors import Corrupt, NotFound
+
+OURS = "lorimer"
+AGAIN = "lorimer again"
+"""The second pass, after the peers."""
+FOLDER = Path(__file__).parent / "results"
+LATEST = FOLDER / "latest.json"
+
+
+class Results(msgspec.Struct, kw_only=True):
+    """`rates[contender][case]` are tokens per second, one number per round."""
+
+    date: str
+    machine: dict[str, Any]
+    base: dict[str, Any]
+    """The base's config.json: what the roofline is computed from."""
+    groups: list[str]
+    peers: list[str]
+    quick: bool
+    load_before: tuple[float, float, float]
+    load_after: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    seconds: float = 0.0
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    settings: dict[str, str] = msgspec.field(default_factory=dict)
+    rates: dict[str, dict[str, list[float]]] = msgspec.field(default_factory=dict)
+    failures: dict[str, str] = msgspec.field(default_factory=dict)
+    """Contender, or 'contender: case' -> why there is no number."""
+    limits: dict[str, float] = msgspec.field(default_factory=dict)
+    """Bytes and bf16 operations per second, as measured in this run."""
+    measures: dict[str, dict[str, float]] = msgspec.field(default_factory=dict)
+    """Group -> what its own script found."""
+
+    def add(self, contender: str, case: str, rate: float) -> None:
+        self.rates.setdefault(contender, {}).setdefault(case, []).append(rate)
+
+    def rate(self, contender: str, case: str) -> float | None:
+        """The median of the rounds. Ours is measured before and after the peers, and the slower pass counts."""
+        passes = [self.rates.get(name, {}).get(case) for name in _passes(contender)]
+        medians = [statistics.median(rounds) for rounds in passes if rounds]
+        return min(medians, default=None)
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = msgspec.json.format(msgspec.json.encode(self), indent=1)
+        path.write_bytes(text + b"\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError as error:
+            raise NotFound(f"there are no results in {path}", hint="run python -m benchmarks first") from error
+        except msgspec.DecodeError as error:
+            raise Corrupt(f"{path} does not hold results: {error}", hint="run python -m benchmarks again") from error
+
+
+def _passes(contender: str) -> tuple[str, ...]:
+    return (OURS, AGAIN) if contender == OURS else (contender,)
