@@ -230,7 +230,7 @@ class Residency:
         except Exception as error:  # noqa: BLE001 - told to all who wait
             self._failed(seat, Unavailable(f"{self._name_of(seat.digest)} cannot be loaded: {error}"))
         else:
-            self._arrived(seat, adapter, max(self._clock() - started, 1e-6))
+            self._arrived(seat, adapter, max(self._clock() - started - seat.waited_s, 1e-6))
 
     def _from_store(self, digest: str) -> Make:
         def make(reserve: Reserve) -> LoadedAdapter:
@@ -250,10 +250,11 @@ class Residency:
                 hint="raise LORIMER_ADAPTER_BYTES",
             )
         with self._room:
-            seats = self._seats
+            seats, since = self._seats, self._clock()
             self._room.wait_for(
                 lambda: self._closed or seats.could_fit(num_bytes) or not seats.is_wanted(seat), self._patience_s
             )
+            seat.waited_s = self._clock() - since
             if self._closed:
                 raise _closing()
             if not seats.could_fit(num_bytes):

@@ -28,7 +28,10 @@ class Seat:
     num_bytes: int = 0
     leases: int = 0
     is_loading: bool = False
+    waited_s: float = 0.0
+    """For room in the budget."""
     load_s: float = 0.0
+    """Without that wait."""
     waiting: list[Future[Lease]] = field(default_factory=list)
 
 

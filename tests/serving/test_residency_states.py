@@ -146,7 +146,7 @@ def test_any_order_keeps_the_accounts(zoo: Zoo) -> None:
     run_state_machine_as_test(
         machine_for(zoo),
         settings=settings(
-            max_examples=100,
+            max_examples=60,
             stateful_step_count=40,
             deadline=None,
             database=None,
