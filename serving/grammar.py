@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -20,9 +20,23 @@ from numpy.typing import NDArray
 from registry.errors import Invalid
 from serving.base import Base
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
 CACHED = 256
 """Compiled grammars kept, the least recently used let go first."""
+LONGEST = 262_144
+"""Characters of a schema."""
+SEARCHED = 256
+"""Subschemas that are looked at to find the one that is wrong."""
 PARAM = "response_format"
+OPTIONS: JsonCompileOptions = {"whitespace_pattern": r"(\n[ ]{0,20}|[ ])"}
+"""Between two tokens of JSON one space, or a new line and its indentation: enough for every style of writing, while a
+model cannot lose itself in white space."""
+
+NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+SINGLE = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
 
 
 class Matcher:
@@ -40,12 +54,14 @@ class Matcher:
     def allowed(self) -> NDArray[np.bool_]:
         """(vocabulary,): the tokens that may come next; end tokens where the answer may end."""
         words = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        if self._matcher.is_error():
+            raise Invalid(f"the grammar cannot go on: {_first_line(self._matcher)}", param=PARAM)
         return np.unpackbits(words, count=self._vocab_size, bitorder="little").view(np.bool_)
 
     def take(self, token: int) -> None:
         """Walk on by one allowed token."""
         if not self._matcher.consume_token(token):
-            raise Invalid(f"the answer left its grammar: {self._matcher.get_error()}", param=PARAM)
+            raise Invalid(f"the answer left its grammar: {_first_line(self._matcher)}", param=PARAM)
 
 
 class Grammar:
@@ -89,9 +105,10 @@ class Grammars:
         return grammar
 
     def _compile(self, schema: str) -> Grammar:
-        matcher = LLMatcher(self._ready(), LLMatcher.grammar_from_json_schema(schema), log_level=0)
+        matcher = LLMatcher(self._ready(), _source(schema), log_level=0)
         if matcher.is_error():
-            raise Invalid(f"the schema cannot be used: {matcher.get_error().splitlines()[0]}", param=PARAM)
+            complaint = _complaint(schema) or _first_line(matcher)
+            raise Invalid(f"the schema cannot be used at {_place(schema, complaint)}: {complaint}", param=PARAM)
         return Grammar(matcher, self._base.profile.vocab_size)
 
     def _ready(self) -> LLTokenizer:
@@ -107,8 +124,57 @@ def _canonical(schema: Mapping[str, Any] | str) -> str:
     """One text for one schema; the order of properties stays, for it is the order in which they are written."""
     try:
         value = json.loads(schema) if isinstance(schema, str) else schema
-        if not isinstance(value, Mapping):
-            raise Invalid("a JSON schema is an object", param=PARAM)
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(f"the schema is no JSON: {error}", param=PARAM) from error
+    if not isinstance(value, Mapping):
+        raise Invalid("a JSON schema is an object", param=PARAM)
+    if len(text) > LONGEST:
+        raise Invalid(f"the schema has {len(text)} characters; {LONGEST} are accepted", param=PARAM)
+    return text
+
+
+def _source(schema: str) -> str:
+    """The schema in llguidance's own language."""
+    source: str = LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS)
+    return source
+
+
+def _first_line(matcher: LLMatcher) -> str:
+    error: str = matcher.get_error()
+    return error.partition("\n")[0]
+
+
+def _complaint(schema: str) -> str:
+    """What llguidance says against a schema; empty if nothing."""
+    complaint: str = LLMatcher.validate_grammar(_source(schema))
+    return complaint.partition("\n")[0]
+
+
+def _place(schema: str, complaint: str) -> str:
+    """A pointer to the innermost subschema of which the complaint is true by itself."""
+    root = json.loads(schema)
+    shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
+    place, here, looked_at = "#", root, 0
+    descends = True
+    while descends and isinstance(here, dict):
+        descends = False
+        for path, child in _children(here):
+            looked_at += 1
+            if looked_at > SEARCHED:
+                return place
+            if isinstance(child, dict) and _complaint(json.dumps(shared | child)) == complaint:
+                place, here, descends = f"{place}/{path}", child, True
+                break
+    return place
+
+
+def _children(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The subschemas and where they stand."""
+    for key, value in schema.items():
+        if key in NAMED and isinstance(value, dict):
+            yield from ((f"{key}/{name}", child) for name, child in value.items())
+        elif key in LISTED and isinstance(value, list):
+            yield from ((f"{key}/{index}", child) for index, child in enumerate(value))
+        elif key in SINGLE:
+            yield key, value
