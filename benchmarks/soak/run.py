@@ -54,7 +54,7 @@ def soak(base: Base, settings: Settings, root: Path, plan: Plan, on_progress: On
 
     stock = stock_up(base, root, plan.adapters, plan.seed, on_published)
     sizes = [_footprint(stock, version.digest, base) for version in stock.versions]
-    budget = max(int(plan.budget_share * sum(sizes)), 2 * max(sizes))
+    budget = max(int(plan.budget_share * sum(sizes)), 8 * max(sizes))  # a mix of three needs its parts and itself
     engine, residency = Engine.from_settings(base, settings), Residency(stock.fetch, base, budget)
     engine.start()
     try:

