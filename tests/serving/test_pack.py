@@ -10,7 +10,7 @@ from serving.adapter import LoadedAdapter
 from serving.base import Base
 from serving.pack import Pack
 
-from .conftest import KINDS, Zoo
+from .zoo import KINDS, Zoo
 
 
 def delta_of(pack: Pack, base: Base, slot: int) -> dict[int, torch.Tensor]:
@@ -50,6 +50,41 @@ def test_after_any_changes_every_slot_holds_its_adapter(zoo: Zoo, sets: list[lis
             assert wanted.keys() <= found.keys()
             for site, change in found.items():
                 torch.testing.assert_close(change, wanted.get(site, torch.zeros_like(change)))
+            check_gains(pack, zoo.base, adapter, slot)
+
+
+def check_gains(pack: Pack, base: Base, adapter: LoadedAdapter, slot: int) -> None:
+    for site in base.sites:
+        delta, table = adapter.deltas.get(site.index), pack.table(site.index)
+        for field, neutral in (("gain", 1.0), ("bias", 0.0), ("input_gain", 1.0)):
+            wanted = getattr(delta, field, None)
+            held = getattr(table, field, None)
+            if held is None:
+                assert wanted is None
+            else:
+                torch.testing.assert_close(
+                    held[slot], torch.full_like(held[slot], neutral) if wanted is None else wanted
+                )
+        replacement = None if table is None else table.replacements.get(slot)
+        assert replacement is getattr(delta, "replacement", None)
+
+
+def test_plain_adapters_carry_no_gains_once_the_others_have_left(zoo: Zoo) -> None:
+    pack = Pack(zoo.base.sites)
+    plain, dora = zoo.adapters[0], zoo.adapters[next(i for i, kind in enumerate(KINDS) if kind.get("use_dora"))]
+    index = next(iter(plain.deltas))
+    pack.seat([plain])
+    before = pack.table(index)
+    assert before is not None
+    assert before.gain is None
+    pack.seat([plain, dora])
+    between = pack.table(index)
+    assert between is not None
+    assert between.gain is not None
+    pack.seat([plain])
+    after = pack.table(index)
+    assert after is not None
+    assert after.gain is after.bias is None
 
 
 def test_a_member_that_stays_is_not_copied_again(zoo: Zoo, monkeypatch: Any) -> None:
