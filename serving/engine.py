@@ -175,6 +175,8 @@ class Engine:
             with torch.inference_mode():
                 while self._collect():
                     self._step_or_fail()
+        except Exception:
+            logger.critical("the engine does not trust its own state and stops", exc_info=True)
         finally:
             self._inbox.close()
             self._abort_all()

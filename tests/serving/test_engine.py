@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,42 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from registry.errors import Busy, Conflict, Corrupt, Invalid, Unavailable
+from registry.errors import Busy, Conflict, Invalid, Unavailable
 from serving.base import Base
 from serving.engine import Engine
-from serving.request import Event, Finished, Request, Sampling, Token
+from serving.request import Request, Sampling
 
-from .conftest import Zoo
+from .listener import Listener, wait_until
+from .zoo import Zoo
 
 PROMPT = tuple(range(10, 30))
-WAIT_S = 20
-
-
-class Listener:
-    """Keeps a request's events; `on(event)` may be told to do something at the first token."""
-
-    def __init__(self, at_first_token: Any = None) -> None:
-        self.events: list[Event] = []
-        self.over = threading.Event()
-        self._at_first_token = at_first_token
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
-        if isinstance(event, Finished):
-            self.over.set()
-        elif len(self.events) == 1 and self._at_first_token:
-            self._at_first_token()
-
-    @property
-    def finished(self) -> Finished:
-        assert self.over.wait(WAIT_S), "the request never finished"
-        last = self.events[-1]
-        assert isinstance(last, Finished)
-        return last
-
-    @property
-    def tokens(self) -> list[Token]:
-        return [event for event in self.events if isinstance(event, Token)]
 
 
 def request(name: str = "r", prompt: tuple[int, ...] = PROMPT, adapter: Any = None, **sampling: Any) -> Request:
@@ -61,13 +33,6 @@ def engine(tiny_base: Base) -> Iterator[Engine]:
     engine.check_integrity()
     assert engine.stats().kv_used == 0
     assert engine.stats().running == engine.stats().waiting == 0
-
-
-def wait_until(condition: Any) -> None:
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
 
 
 def test_events_come_in_order_and_add_up(engine: Engine) -> None:
@@ -183,49 +148,6 @@ def test_an_open_id_cannot_be_taken_twice(engine: Engine) -> None:
     assert listener.finished.reason == "abort"
 
 
-def poisoned(zoo: Zoo, name: str) -> Any:
-    """An adapter whose numbers blow up for whoever uses it."""
-    adapter = zoo.adapters[0]
-    deltas = {
-        site: replace(delta, parts=tuple(replace(part, b=torch.full_like(part.b, 3e38)) for part in delta.parts))
-        for site, delta in adapter.deltas.items()
-    }
-    return replace(adapter, digest=name, name=name, deltas=deltas)
-
-
-def broken(zoo: Zoo, name: str) -> Any:
-    """An adapter of the wrong shape, as if validation had let one slip."""
-    adapter = zoo.adapters[0]
-    deltas = {site: replace(delta, a=delta.a[:-1]) for site, delta in adapter.deltas.items()}
-    return replace(adapter, digest=name, name=name, deltas=deltas)
-
-
-@pytest.mark.parametrize(("spoil", "error"), [(poisoned, Corrupt), (broken, Unavailable)])
-@pytest.mark.parametrize("length", [1, 20])
-def test_a_failing_adapter_fails_alone(engine: Engine, zoo: Zoo, spoil: Any, error: type, length: int) -> None:
-    good = [request(f"g{i}", PROMPT[:length], zoo.adapter(i), max_tokens=20) for i in (None, 1, 2)]
-    expected = engine.run(good)
-    bad = request("bad", PROMPT[:length], spoil(zoo, "bad adapter"), max_tokens=20)
-    mixed = engine.run([good[0], bad, *good[1:]])
-    assert isinstance(mixed[1].error, error)
-    assert "bad adapter" in mixed[1].error.message
-    assert [mixed[place].tokens for place in (0, 2, 3)] == [completion.tokens for completion in expected]
-    again = engine.run(good)
-    assert [completion.tokens for completion in again] == [completion.tokens for completion in expected]
-    assert engine.stats().failed_rows == 1
-
-
-def test_a_failing_listener_fails_alone(engine: Engine) -> None:
-    def explode() -> None:
-        raise RuntimeError("the client went away")
-
-    bad, good = Listener(at_first_token=explode), Listener()
-    engine.submit(request("bad"), bad)
-    engine.submit(request("good"), good)
-    assert good.finished.reason == "length"
-    assert bad.finished.reason == "error"
-
-
 def test_stats_count_distinct_adapters(engine: Engine, zoo: Zoo) -> None:
     engine.run([request(f"d{n}", adapter=zoo.adapter(i)) for n, i in enumerate((None, 0, 1, 1))])
     assert engine.stats().peak_distinct_adapters == 2
@@ -252,3 +174,59 @@ def test_progress_is_told(engine: Engine) -> None:
         [request(f"p{i}", max_tokens=2) for i in range(20)], progress=lambda done, total: told.append((done, total))
     )
     assert sorted(told) == [(done, 20) for done in range(1, 21)]
+
+
+def test_stop_strings_wait_for_min_tokens(engine: Engine) -> None:
+    (free,) = engine.run([request(max_tokens=40)])
+    stop = next(text for text in free.text if text.isascii() and text.isprintable())
+    first = next(n for n in range(41) if stop in engine.base.tokenizer.decode(free.tokens[:n]))
+    (held,) = engine.run([request(max_tokens=40, stop=(stop,), min_tokens=first + 1)])
+    assert len(held.tokens) > first
+    assert stop in held.text or held.reason == "length"
+    (met,) = engine.run([request(max_tokens=40, stop=(stop,), min_tokens=first)])
+    assert (met.reason, len(met.tokens)) == ("stop", first)
+
+
+def test_prompt_alternatives_come_with_the_scores(engine: Engine) -> None:
+    (scored,) = engine.run([replace(request(max_tokens=0), score_from=0, prompt_logprobs=3)])
+    assert scored.prompt_logprobs is not None
+    assert scored.prompt_top is not None
+    assert len(scored.prompt_logprobs) == len(scored.prompt_top) == len(PROMPT) - 1
+    for token, logprob, top in zip(PROMPT[1:], scored.prompt_logprobs, scored.prompt_top, strict=True):
+        assert [value for _, value in top] == sorted((value for _, value in top), reverse=True)
+        assert dict(top).get(token, logprob) == pytest.approx(logprob)
+        assert logprob <= top[0][1] + 1e-6
+
+
+def test_virtual_tokens_count_for_the_context_and_for_nothing_else(tiny_base: Base, zoo: Zoo) -> None:
+    generator = torch.Generator().manual_seed(3)
+    virtual = torch.randn(7, tiny_base.config.hidden_size, generator=generator)
+    soft = replace(zoo.adapters[0], digest="soft", virtual=virtual)
+    engine = Engine(tiny_base, kv_tokens=1024, max_context=64)
+    penalised = request("p", adapter=soft, max_tokens=6, repetition_penalty=1.3)
+    (completion,) = engine.run([replace(penalised, want_features=True, score_from=0, prompt_logprobs=1)])
+    assert completion.error is None
+    assert completion.usage.prompt_tokens == len(PROMPT)
+    assert completion.usage.completion_tokens == len(completion.tokens) == 6
+    assert completion.features is not None
+    assert completion.features.num_prompt_tokens == len(PROMPT)
+    assert completion.prompt_logprobs is not None
+    assert len(completion.prompt_logprobs) == len(PROMPT) - 1
+    with pytest.raises(Invalid) as caught:
+        engine.submit(request(adapter=soft, max_tokens=64 - len(PROMPT) - 6), Listener())
+    assert "7 virtual tokens" in caught.value.message
+    engine.close()
+
+
+def test_an_engine_that_cannot_trust_its_state_stops(tiny_base: Base) -> None:
+    engine = Engine(tiny_base, kv_tokens=1024)
+    engine.run([request()])
+    wait_until(lambda: engine.stats().running == 0)
+    engine._scheduler.regions.used += 1
+    listener = Listener()
+    engine.submit(request("last"), listener)
+    assert listener.finished.reason in ("length", "abort")
+    wait_until(lambda: not engine.is_running)
+    with pytest.raises(Unavailable):
+        engine.submit(request("late"), Listener())
+    engine.close()

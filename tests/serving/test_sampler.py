@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.errors import Invalid
 from serving.request import Sampling
-from serving.sampler import Draw, choose, score
+from serving.sampler import DEPTH, Draw, _filter, _likeliest, choose, score
 
 LOGITS = torch.log(torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03]))
 
@@ -154,3 +156,64 @@ def test_bad_parameters_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(Invalid) as caught:
         Sampling(max_tokens=9, **bad)
     assert caught.value.param == next(iter(bad))
+
+
+samplings = st.builds(
+    Sampling,
+    max_tokens=st.just(99),
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 1.7]),
+    top_p=st.sampled_from([1.0, 0.95, 0.5, 0.01]),
+    top_k=st.sampled_from([0, 1, 7, 70, 200]),
+    min_p=st.sampled_from([0.0, 0.02, 0.5]),
+    presence_penalty=st.sampled_from([0.0, 0.8]),
+    frequency_penalty=st.sampled_from([0.0, -0.4]),
+    repetition_penalty=st.sampled_from([1.0, 1.2]),
+    logprobs=st.sampled_from([None, 0, 3]),
+    logit_bias=st.sampled_from([(), ((3, 4.0), (250, -100.0))]),
+)
+wishes = st.builds(
+    Draw,
+    samplings,
+    tokens=st.lists(st.integers(0, 299), min_size=3, max_size=40),
+    num_prompt=st.just(3),
+    seed=st.integers(0, 2**64 - 1),
+    forbidden=st.sampled_from([(), (1, 2)]),
+    allowed=st.sampled_from([None, np.arange(300) % 3 == 0]),
+)
+
+
+@given(mates=st.lists(wishes, max_size=5), wish=wishes, place=st.integers(0, 5), numbers=st.integers(0, 999))
+def test_every_draw_is_the_same_in_any_company(mates: list[Draw], wish: Draw, place: int, numbers: int) -> None:
+    """With all parameters, in any place of any batch; and it is a token that may come."""
+    logits = torch.randn(len(mates) + 1, 300, generator=torch.Generator().manual_seed(numbers)) * 3
+    place = min(place, len(mates))
+    alone = choose(logits[place : place + 1].clone(), [wish])[0]
+    crowd = choose(logits, [*mates[:place], wish, *mates[place:]])[place]
+    assert alone is not None
+    assert alone == crowd
+    assert 0 <= alone.token < 300
+    assert wish.allowed is None or wish.allowed[alone.token]
+    assert alone.token not in wish.forbidden
+    if wish.sampling.logprobs is not None:
+        assert alone.logprob == pytest.approx(float(torch.log_softmax(logits[place], dim=-1)[alone.token]), abs=1e-4)
+
+
+@given(numbers=st.integers(0, 999), count=st.integers(1, 300), size=st.integers(1, 300), ties=st.booleans())
+def test_the_likeliest_are_those_of_a_full_sort(numbers: int, count: int, size: int, ties: bool) -> None:
+    values = np.full(-(-size // DEPTH) * DEPTH, -np.inf, dtype=np.float32)
+    drawn = np.random.default_rng(numbers).standard_normal(size)
+    values[:size] = drawn.round(1) if ties else drawn
+    count = min(count, size)
+    assert _likeliest(values, count).tolist() == np.argsort(-values, kind="stable")[:count].tolist()
+
+
+@given(numbers=st.integers(0, 999), top_p=st.sampled_from([0.1, 0.6, 0.95]), top_k=st.sampled_from([0, 5, 500, 5000]))
+def test_a_nucleus_is_that_of_a_full_sort(numbers: int, top_p: float, top_k: int) -> None:
+    weights = np.exp(np.random.default_rng(numbers).standard_normal(6400) * (numbers % 4)).astype(np.float32)
+    probabilities = weights / weights.sum()
+    values, ids = _filter(probabilities, Sampling(max_tokens=1, top_p=top_p, top_k=top_k))
+    order = np.argsort(-probabilities, kind="stable")[: top_k or None]
+    kept = probabilities[order] / (probabilities[order].sum() if top_k else 1)
+    assert ids.tolist() == order[: len(ids)].tolist()
+    assert values.sum() >= top_p - 1e-3
+    assert kept[: len(ids) - 1].sum() < top_p + 1e-3
