@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from benchmarks.peers.protocol import heard
 from registry.errors import Unavailable
@@ -24,20 +24,8 @@ Fact = dict[str, Any]
 def run_script(command: Sequence[str], log: Path, limit_s: float, on_fact: Callable[[Fact], None]) -> None:
     """Run to the end; facts as they come, everything else into `log`. Unavailable: it failed or took too long."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8", errors="replace") as file:
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Unavailable(f"{command[0]} cannot be started: {error.strerror or error}") from error
-        late = threading.Event()
+    late = threading.Event()
+    with log.open("w", encoding="utf-8", errors="replace") as file, _start(command, file) as process:
         timer = threading.Timer(limit_s, _end_late, (process, late))
         timer.start()
         try:
@@ -56,6 +44,22 @@ def run_script(command: Sequence[str], log: Path, limit_s: float, on_fact: Calla
         raise Unavailable(f"it was stopped after {limit_s:.0f} s", hint=_tail(log))
     if code:
         raise Unavailable(f"it ended with code {code}", hint=_tail(log))
+
+
+def _start(command: Sequence[str], log: TextIO) -> subprocess.Popen[str]:
+    """In a session of its own, so that it can be ended with all it started."""
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Unavailable(f"{command[0]} cannot be started: {error.strerror or error}") from error
 
 
 def _end_late(process: subprocess.Popen[str], late: threading.Event) -> None:
