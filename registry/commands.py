@@ -163,7 +163,7 @@ def show(terminal: Terminal, ref: str) -> None:
         ("published", when(version.published_at)),
         ("aliases", ", ".join(aliases) or "-"),
         ("base", f"{manifest.base.id} ({manifest.base.weights_sha256[:12]})"),
-        ("lora", f"{manifest.method}, rank {manifest.rank}, alpha {manifest.alpha:g}, on {' '.join(manifest.targets)}"),
+        ("method", manifest.in_words),
         ("parent", f"{manifest.parent.adapter} {manifest.parent.digest}" if manifest.parent else "-"),
         ("dataset", f"{manifest.dataset.uri} ({manifest.dataset.rows} rows)" if manifest.dataset else "-"),
         *((f"metric {key}", f"{value:.6g}") for key, value in sorted(manifest.metrics.items())),

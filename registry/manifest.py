@@ -86,6 +86,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return next((entry for entry in self.files if entry.path == path), None)
 
     @property
+    def in_words(self) -> str:
+        """What was trained, where: `dora, rank 8, alpha 16, on q_proj v_proj`."""
+        low_rank = f", rank {self.rank}, alpha {self.alpha:g}" if self.rank else ""
+        return f"{self.method}{low_rank}" + (f", on {' '.join(self.targets)}" if self.targets else "")
+
+    @property
     def num_bytes(self) -> int:
         return sum(entry.size for entry in self.files)
 

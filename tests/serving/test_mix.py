@@ -72,7 +72,7 @@ def check(zoo: Zoo, parts: list[tuple[int, float]]) -> None:
         [(SAVED_LINEARS, 0.4), (4, 0.6)],
         [(IA3_OUT, 0.5), (0, 0.5)],
         [(IA3_IN, 0.25), (4, 1.0)],
-        [(number, 0.5) for number in LINEAR[:10]],
+        [(number, 0.2) for number in LINEAR[:10]],
     ],
 )
 def test_a_mix_is_an_explicit_merge(zoo: Zoo, parts: list[tuple[int, float]]) -> None:
