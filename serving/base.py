@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
@@ -33,6 +32,7 @@ from registry.errors import Corrupt, Invalid
 from registry.manifest import BaseIdentity, BaseProfile
 from registry.settings import Settings
 from serving.architecture import check_architecture
+from serving.conversation import ChatTemplate
 from serving.source import Progress, Source, locate, quiet
 
 Linear: TypeAlias = nn.Linear | Conv1D
@@ -68,6 +68,7 @@ class Base:
         self._tree = tree.eval().requires_grad_(requires_grad=False)
         self._tree.name_or_path = self._tree.config._name_or_path = source.id  # what PEFT writes into adapters
         self.tokenizer = tokenizer
+        self._template = ChatTemplate(tokenizer)
         self.config = tree.config
         self.dtype: torch.dtype = tree.dtype
         self.device: torch.device = tree.device
@@ -97,13 +98,7 @@ class Base:
         """Token ids of a conversation. The one place where a chat template is applied, in training and serving."""
         if not self.tokenizer.chat_template:
             raise Invalid(f"base {self.profile.identity.id} has no chat template", param="messages")
-        try:
-            encoded = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False
-            )
-        except (TemplateError, TypeError, KeyError) as error:
-            raise Invalid(f"the chat template refuses these messages: {error}", param="messages") from error
-        return [int(token) for token in encoded]
+        return self._template.render(messages, add_generation_prompt)
 
     def check_integrity(self) -> None:
         """Corrupt if any weight in memory is not what was loaded."""
