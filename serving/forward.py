@@ -1,8 +1,8 @@
-"""One step's computation: prompts through the module tree, decoding rows through the native stack where there is one.
+"""One step's computation: through the native stack where the kernel can walk it, else through the module tree.
 
-    chunks -> [ prompts, and what the kernel cannot walk: tree | one-token rows: kernel ] -> hidden -> head -> logits
+    chunks -> embedding -> layers: kernel, or module tree with packed adapters -> head -> logits
 
-Both share the cache, the packed adapters, the embedding and the head. Knows no request, no sampling.
+Both ways share the cache, the embedding and the head. Knows no request, no sampling.
 """
 
 from __future__ import annotations
@@ -70,21 +70,10 @@ class Forward:
     ) -> Output:
         """Compute the chunks. `logits_from[i]`: chunk i's logits are wanted from this position (its stop: none) on."""
         wanted = dict(zip(chunks, logits_from, strict=True))
-        slots = self._turn.pack.seat(
-            adapter
-            for chunk, adapter in zip(chunks, adapters, strict=True)
-            if adapter is not None and chunk.num_tokens == 1
-        )
-        arranged = _by_slot(arrange(chunks, adapters), slots)
-        if self._stack is None or not self._turn.pack.native_ready:
-            return self._through_tree(arranged, wanted, slots)
-        num_decodes = sum(chunk.num_tokens == 1 for chunk in chunks)
-        outputs = []
-        if num_decodes:
-            outputs.append(self._through_stack(self._stack, arranged[:num_decodes], wanted, slots))
-        if num_decodes < len(chunks):
-            outputs.append(self._through_tree(arranged[num_decodes:], wanted, {}))
-        return _join(outputs)
+        arranged = arrange(chunks, adapters)
+        if self._stack is not None and self._stack.can_apply(adapters):
+            return self._through_stack(self._stack, arranged, wanted)
+        return self._through_tree(arranged, wanted)
 
     def move(self, moves: Sequence[Move]) -> None:
         self._cache.move(moves)
@@ -92,23 +81,18 @@ class Forward:
     def scrub(self, region: Region) -> None:
         self._cache.scrub(region)
 
-    def _through_stack(
-        self,
-        stack: NativeStack,
-        arranged: Arranged,
-        wanted: Mapping[Chunk, int],
-        slots: Mapping[LoadedAdapter, int],
-    ) -> Output:
+    def _through_stack(self, stack: NativeStack, arranged: Arranged, wanted: Mapping[Chunk, int]) -> Output:
         roster = self._turn.roster = identify(arranged, wanted, self._base.device)
         hidden = self._tree.get_input_embeddings()(roster.token_ids)[0]
-        seats = [-1 if adapter is None else slots[adapter] for adapter in roster.adapters]
-        stack(roster.chunks, seats, hidden, self._turn.pack)
+        stack(roster.chunks, roster.adapters, hidden)
         kept = hidden if len(roster.kept) == len(hidden) else hidden.index_select(0, roster.kept)
         return _output(roster, wanted, self._tree.get_output_embeddings()(kept), hidden)
 
-    def _through_tree(
-        self, arranged: Arranged, wanted: Mapping[Chunk, int], slots: Mapping[LoadedAdapter, int]
-    ) -> Output:
+    def _through_tree(self, arranged: Arranged, wanted: Mapping[Chunk, int]) -> Output:
+        slots = self._turn.pack.seat(
+            adapter for chunk, adapter in arranged if adapter is not None and chunk.num_tokens == 1
+        )
+        arranged = _by_slot(arranged, slots)
         plan = build(
             arranged,
             wanted,
@@ -145,11 +129,3 @@ def _output(roster: Roster, wanted: Mapping[Chunk, int], logits: Tensor, hidden:
     sizes = [chunk.stop - wanted[chunk] for chunk in roster.chunks]
     lengths = [chunk.num_tokens for chunk in roster.chunks]
     return Output(roster.chunks, torch.split(logits, sizes), torch.split(hidden, lengths))
-
-
-def _join(outputs: Sequence[Output]) -> Output:
-    return Output(
-        tuple(chunk for output in outputs for chunk in output.chunks),
-        tuple(logits for output in outputs for logits in output.logits),
-        tuple(hidden for output in outputs for hidden in output.hidden),
-    )

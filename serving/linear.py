@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from serving.adapter import Delta
 from serving.base import Site
-from serving.native import add_adapters
 from serving.pack import Pack, Table
 from serving.plan import Plan, Roster
 
@@ -91,10 +90,7 @@ class SiteProduct:
         if table.gain is not None:
             regain(rows, _of_slots(table.gain, plan), self._site.bias)
         if sum(table.ranks):
-            if table.native is not None:
-                add_adapters(table.native, x, y, plan.slots)
-            else:
-                self._add_packed(table, plan, x, y)
+            self._add_packed(table, plan, x, y)
         if table.bias is not None:
             rows.add_(_of_slots(table.bias, plan))
 

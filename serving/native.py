@@ -1,7 +1,7 @@
 """The C code of `kernel/`, compiled for this processor when the engine starts. Knows no model.
 
-Operators with one row per adapter run at a fraction of the memory's speed, and a decoding step has hundreds of them;
-the kernel walks the whole step in one call. Without a compiler there is no kernel, and the module tree does the same.
+A decoding step through operators is hundreds of calls, each far from the memory's speed; the kernel walks a whole step
+in one. Without a compiler there is no kernel, and the module tree does the same.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ctypes
 import logging
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -20,11 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from serving.base import Site
+from serving.delta import Delta
+
 logger = logging.getLogger("lorimer.engine")
 
 COMPILE = ("cc", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 FLAGS: dict[torch.dtype, tuple[str, ...]] = {torch.bfloat16: (), torch.float32: ("-DSINGLE",)}
-FEW_ROWS = 32
 MAX_PARTS = 4
 MAX_WIDTH = 65_536
 """Widest input or output whose float32 row the kernel keeps on its stack."""
@@ -33,8 +34,8 @@ Pointer, Word = ctypes.c_void_p, ctypes.c_int64
 Words = Word * MAX_PARTS
 
 
-class NativeTable(ctypes.Structure):
-    """`Table` of kernel/adapter.h: where one site's packed deltas lie."""
+class NativeDelta(ctypes.Structure):
+    """`Delta` of kernel/adapter.h: where one adapter's tensors for one site lie. All zeros: nothing changes there."""
 
     _fields_ = (
         ("a", Pointer),
@@ -60,50 +61,50 @@ def kernel(dtype: torch.dtype) -> Any | None:
     try:
         with as_file(files("serving") / "kernel") as sources, tempfile.TemporaryDirectory() as scratch:
             compiled = Path(scratch) / "kernel.so"
-            command = [*COMPILE, *FLAGS[dtype], str(sources / "decode.c"), "-o", str(compiled), "-lm"]
+            command = [*COMPILE, *FLAGS[dtype], str(sources / "stack.c"), "-o", str(compiled), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=120)
             library = ctypes.CDLL(str(compiled))
     except (OSError, subprocess.SubprocessError) as error:
         logger.warning("no native kernel (%s): the module tree serves alone, more slowly", error)
         return None
-    library.decode.argtypes = (Pointer, Pointer, Pointer, Word)
-    library.add_adapters.argtypes = (ctypes.POINTER(NativeTable), Pointer, Word, Pointer, Word, Pointer, Word, Word)
-    library.linear.argtypes = (Pointer, Word, Pointer, Word, Word, Pointer, Pointer, Word)
-    for function in (library.decode, library.add_adapters, library.linear):
+    library.walk.argtypes = (Pointer, Pointer, Pointer, Word)
+    library.linear.argtypes = (Pointer, Word, Pointer, Word, Word, Pointer, Word)
+    for function in (library.walk, library.linear):
         function.restype = None
     return library
 
 
-def describe(
-    a: Tensor,
-    b: Sequence[Tensor],
-    ranks: Sequence[int],
-    offsets: Sequence[int],
-    *,
-    gain: Tensor | None = None,
-    bias: Tensor | None = None,
-    input_gain: Tensor | None = None,
-) -> NativeTable | None:
-    """The table in the kernel's terms, or None if the kernel cannot serve it. The tensors must outlive it."""
-    widths = [int(tensor.shape[-1]) for tensor in b]
-    if a.device.type != "cpu" or len(b) > MAX_PARTS or kernel(a.dtype) is None:
+def describe(delta: Delta, site: Site) -> NativeDelta | None:
+    """The delta in the kernel's terms; None if the kernel cannot apply it. The tensors must outlive it."""
+    parts = delta.parts
+    if delta.replacement is not None or len(parts) > MAX_PARTS or not _fits(delta, site):
         return None
-    if max(*widths, a.shape[1], a.shape[2]) > MAX_WIDTH:
-        return None
-    return NativeTable(
-        a.data_ptr(),
-        a.shape[1],
-        a.shape[2],
-        len(b),
-        (Pointer * MAX_PARTS)(*(tensor.data_ptr() for tensor in b)),
-        Words(*ranks),
-        Words(*offsets),
-        Words(*widths),
-        Words(*(sum(widths[:part]) for part in range(len(widths)))),
-        address(gain),
-        address(bias),
-        address(input_gain),
+    return NativeDelta(
+        address(delta.a),
+        site.in_features,
+        delta.a.shape[1],
+        len(parts),
+        (Pointer * MAX_PARTS)(*(address(part.b) for part in parts)),
+        Words(*(part.rank for part in parts)),
+        Words(*(part.start for part in parts)),
+        Words(*(site.out_features[part.sibling] for part in parts)),
+        Words(*(site.columns[part.sibling].start for part in parts)),
+        address(delta.gain),
+        address(delta.bias),
+        address(delta.input_gain),
     )
+
+
+def _fits(delta: Delta, site: Site) -> bool:
+    """Whether every tensor has the shape that the kernel, which checks nothing, will take it to have."""
+    outs = sum(site.out_features)
+    shapes: list[tuple[Tensor, tuple[int, ...]]] = [
+        (delta.a, (site.in_features, sum(part.rank for part in delta.parts)))
+    ]
+    shapes += [(part.b, (part.rank, site.out_features[part.sibling])) for part in delta.parts]
+    shapes += [(held, (outs,)) for held in (delta.gain, delta.bias) if held is not None]
+    shapes += [(held, (site.in_features,)) for held in (delta.input_gain,) if held is not None]
+    return all(tensor.shape == shape for tensor, shape in shapes)
 
 
 def address(tensor: Tensor | None) -> int | None:
@@ -112,33 +113,15 @@ def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def add_adapters(table: NativeTable, x: Tensor, y: Tensor, slots: Tensor) -> None:
-    """y[i] += what the adapter in slots[i] makes of x[i], for the first len(slots) rows. Mutates y."""
-    library = kernel(x.dtype)
-    assert library is not None
-    assert x.stride(1) == y.stride(1) == 1
-    library.add_adapters(
-        ctypes.byref(table),
-        x.data_ptr(),
-        x.stride(0),
-        y.data_ptr(),
-        y.stride(0),
-        slots.data_ptr(),
-        slots.shape[0],
-        torch.get_num_threads(),
-    )
-
-
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x: (..., in) times weight: (out, in) -> (..., out), by the kernel where rows are so few that fetching the weight
-    is what costs; the library is better at many."""
-    rows = x.numel() // x.shape[-1]
-    library = kernel(x.dtype) if rows <= FEW_ROWS and x.device.type == "cpu" and weight.is_contiguous() else None
-    if library is None or not rows:
+    """x: (..., in) times weight: (out, in) -> (..., out), by the kernel where there is one.
+
+    Unlike the library's, a row of the result depends on its own row of x only, to the last bit.
+    """
+    library = kernel(x.dtype) if x.device.type == "cpu" and weight.is_contiguous() else None
+    if library is None or not x.numel():
         return functional.linear(x, weight)
-    outs = weight.shape[0]
-    x, y, wide = x.contiguous(), x.new_empty(*x.shape[:-1], outs), x.new_empty(rows, outs, dtype=torch.float32)
-    library.linear(
-        address(x), rows, address(weight), x.shape[-1], outs, address(y), address(wide), torch.get_num_threads()
-    )
+    rows, outs = x.numel() // x.shape[-1], weight.shape[0]
+    x, y = x.contiguous(), x.new_empty(*x.shape[:-1], outs)
+    library.linear(address(x), rows, address(weight), x.shape[-1], outs, address(y), torch.get_num_threads())
     return y

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from serving.adapter import Delta, LoadedAdapter
 from serving.base import Site
-from serving.native import NativeTable, describe
 
 
 class Table:
-    """One site's packed deltas. `native` is the same for the kernel, where there is one that can serve it."""
+    """One site's packed deltas."""
 
     def __init__(self, site: Site, ranks: tuple[int, ...], capacity: int) -> None:
         self.ranks = ranks
@@ -38,7 +37,6 @@ class Table:
         """(capacity, in_features) float32, ones likewise."""
         self.replacements: dict[int, Tensor] = {}
         """Slot -> (sum of out_features, in_features), the weight its rows have instead of the base's."""
-        self.native = self._described()
 
     def fits(self, slot: int, delta: Delta | None) -> bool:
         parts = delta.parts if delta else ()
@@ -72,7 +70,7 @@ class Table:
 
     def settle(self, deltas: Sequence[Delta | None]) -> None:
         """The adapters have been written or moved: forget what none of the slots in use needs any longer."""
-        present = [delta for delta in deltas if delta is not None] if any(self._extras) else []
+        present = [delta for delta in deltas if delta is not None]
         if all(delta.gain is None for delta in present):
             self.gain = None
         if all(delta.bias is None for delta in present):
@@ -80,19 +78,6 @@ class Table:
         if all(delta.input_gain is None for delta in present):
             self.input_gain = None
         self.replacements = {slot: held for slot, held in self.replacements.items() if slot < len(deltas)}
-        if self._extras != self._described_extras:
-            self.native = self._described()
-
-    @property
-    def _extras(self) -> tuple[int, ...]:
-        """Addresses, zero for what there is not."""
-        return tuple(0 if held is None else held.data_ptr() for held in (self.gain, self.bias, self.input_gain))
-
-    def _described(self) -> NativeTable | None:
-        self._described_extras = self._extras
-        return describe(
-            self.a, self.b, self.ranks, self.offsets, gain=self.gain, bias=self.bias, input_gain=self.input_gain
-        )
 
     def _with_row(self, held: Tensor | None, slot: int, value: Tensor | None, neutral: float) -> Tensor | None:
         if held is None:
@@ -111,8 +96,6 @@ class Pack:
         self._slots: list[LoadedAdapter] = []
         self._tables: dict[int, Table] = {}
         self._active: frozenset[int] = frozenset()
-        self.native_ready = True
-        """Whether every packed adapter leaves the base's own decoder weights in place."""
 
     @property
     def num_slots(self) -> int:
@@ -133,7 +116,6 @@ class Pack:
             self._active = frozenset(site for adapter in self._slots for site in adapter.deltas)
             for site in self._active:
                 self._tables[site].settle([adapter.deltas.get(site) for adapter in self._slots])
-            self.native_ready = not any(self._tables[site].replacements for site in self._active)
         return {adapter: slot for slot, adapter in enumerate(self._slots)}
 
     def _replace(self, wanted: list[LoadedAdapter]) -> None:

@@ -1,4 +1,4 @@
-"""The native decoding step: a whole stack of Llama-like layers in one call of the kernel. Knows no request.
+"""The native step: tokens through a whole stack of Llama-like layers in one call of the kernel. Knows no request.
 
 Which stacks it can walk is decided by name and by shape, never guessed: any other goes through the module tree.
 """
@@ -6,21 +6,26 @@ Which stacks it can walk is decided by name and by shape, never guessed: any oth
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from serving.adapter import LoadedAdapter
 from serving.base import Base, Site
 from serving.kv import KVCache
-from serving.native import MAX_WIDTH, NativeTable, Pointer, Word, address, kernel
-from serving.pack import Pack
+from serving.native import MAX_WIDTH, NativeDelta, Pointer, Word, address, describe, kernel
 from serving.scheduler import Chunk
 
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 ROTARY = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary positions whose angles depend on the position alone."""
+BLOCK = 8
+"""As in kernel/stack.c: tokens of one row that attend together."""
+LANES = 16
 SITES = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 
 
@@ -59,12 +64,11 @@ class _Stack(ctypes.Structure):
 
 class _Step(ctypes.Structure):
     _fields_ = (
-        ("num_rows", Word),
+        ("num_tokens", Word),
         ("positions", Pointer),
         ("starts", Pointer),
         ("capacities", Pointer),
-        ("slots", Pointer),
-        ("tables", Pointer),
+        ("adapters", Pointer),
         ("hidden", Pointer),
     )
 
@@ -79,9 +83,19 @@ class _Room(ctypes.Structure):
         ("queries", Pointer),
         ("mixed", Pointer),
         ("scores", Pointer),
+        ("blocks", Pointer),
         ("scores_stride", Word),
         ("rank_stride", Word),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class NativeAdapter:
+    """One adapter as the kernel sees it: a delta for every site, layer by layer."""
+
+    deltas: ctypes.Array[NativeDelta]
+    rank: int
+    """The largest total rank of any site."""
 
 
 class NativeStack:
@@ -107,8 +121,7 @@ class NativeStack:
             address(tree.base_model.norm.weight),
             *(address(angle) for angle in self._angles),
         )
-        self._tables: list[NativeTable | None] = []
-        self._pointers = (Pointer * len(sites))()
+        self._adapters: WeakKeyDictionary[LoadedAdapter, NativeAdapter | None] = WeakKeyDictionary()
         self._room, self._buffers = _Room(), dict[str, Tensor]()
 
     @classmethod
@@ -119,31 +132,47 @@ class NativeStack:
         sites = _sites_in_order(base, len(tree.base_model.layers))
         return None if sites is None else cls(base, tree, sites, cache, positions)
 
-    def __call__(self, chunks: Sequence[Chunk], slots: Sequence[int], hidden: Tensor, pack: Pack) -> None:
-        """One token of each chunk, with the adapter in that slot of the pack (-1: none).
+    def can_apply(self, adapters: Iterable[LoadedAdapter | None]) -> bool:
+        """Whether the kernel knows all that these adapters change in the layers."""
+        return all(adapter is None or self._native(adapter) is not None for adapter in adapters)
 
-        hidden: (rows, hidden_size), the embeddings, becomes the last hidden states. Fills the cache.
+    def __call__(self, chunks: Sequence[Chunk], adapters: Sequence[LoadedAdapter | None], hidden: Tensor) -> None:
+        """The chunks' tokens through the layers, each chunk with its adapter, which must be one it `can_apply`.
+
+        hidden: (tokens, hidden_size), the embeddings, becomes the last hidden states. Fills the cache.
         """
-        tables = [table.native if (table := pack.table(site.index)) else None for site in self._sites]
-        if tables != self._tables:
-            self._tables = tables
-            for index, native in enumerate(tables):
-                self._pointers[index] = None if native is None else ctypes.addressof(native)
-        rows = len(chunks)
-        self._make_room(rows)
-        regions = [chunk.row.region for chunk in chunks if chunk.row.region is not None]
-        columns = (
-            [chunk.start for chunk in chunks],
-            [region.start for region in regions],
-            [region.capacity for region in regions],
-            slots,
-        )
-        words = [(Word * rows)(*column) for column in columns]
-        pointers = (ctypes.addressof(word) for word in words)
-        step = _Step(rows, *pointers, ctypes.addressof(self._pointers), hidden.data_ptr())
+        natives = [None if adapter is None else self._native(adapter) for adapter in adapters]
+        self._make_room(len(hidden), max((native.rank for native in natives if native is not None), default=1))
+        deltas = (None if native is None else ctypes.addressof(native.deltas) for native in natives)
+        tokens = [
+            (position, region.start, region.capacity, delta)
+            for chunk, delta in zip(chunks, deltas, strict=True)
+            if (region := chunk.row.region) is not None
+            for position in range(chunk.start, chunk.stop)
+        ]
+        positions, starts, capacities, owners = zip(*tokens, strict=True)
+        places = [(Word * len(tokens))(*column) for column in (positions, starts, capacities)]
+        whose = (Pointer * len(tokens))(*owners)
+        pointers = (ctypes.addressof(column) for column in places)
+        step = _Step(len(tokens), *pointers, ctypes.addressof(whose), hidden.data_ptr())
         library = kernel(self._dtype)
         assert library is not None
-        library.decode(ctypes.byref(self._stack), ctypes.byref(step), ctypes.byref(self._room), torch.get_num_threads())
+        library.walk(ctypes.byref(self._stack), ctypes.byref(step), ctypes.byref(self._room), torch.get_num_threads())
+
+    def _native(self, adapter: LoadedAdapter) -> NativeAdapter | None:
+        if adapter not in self._adapters:
+            self._adapters[adapter] = self._describe(adapter)
+        return self._adapters[adapter]
+
+    def _describe(self, adapter: LoadedAdapter) -> NativeAdapter | None:
+        deltas = (NativeDelta * len(self._sites))()
+        for place, site in enumerate(self._sites):
+            if (delta := adapter.deltas.get(site.index)) is not None:
+                native = describe(delta, site)
+                if native is None:
+                    return None
+                deltas[place] = native
+        return NativeAdapter(deltas, max((delta.total_rank for delta in deltas), default=1) or 1)
 
     def _layer(self, index: int) -> _Layer:
         layer = self._tree.base_model.layers[index]
@@ -160,32 +189,32 @@ class NativeStack:
             window_of(attention) or 0,
         )
 
-    def _make_room(self, rows: int) -> None:
-        """Working memory for this many rows and for the largest rank at hand."""
-        rank = max((table.total_rank for table in self._tables if table is not None), default=1)
-        if rows * rank > self._size("bottleneck") or rows * self._hidden > self._size("residual"):
-            self._room = self._allocate(rows, rank)
+    def _make_room(self, tokens: int, rank: int) -> None:
+        """Working memory for so many tokens with adapters of at most this total rank."""
+        if tokens * rank > self._size("bottleneck") or tokens * self._hidden > self._size("residual"):
+            self._room = self._allocate(tokens, rank)
         self._room.rank_stride = rank
 
     def _size(self, name: str) -> int:
         return self._buffers[name].numel() if name in self._buffers else 0
 
-    def _allocate(self, rows: int, rank: int) -> _Room:
+    def _allocate(self, tokens: int, rank: int) -> _Room:
         widest_in = max(site.in_features for site in self._sites)
         widest_out = max(sum(site.out_features) for site in self._sites)
-        stride = (self._cache.total + 15) // 16 * 16
-        attended = rows * self._heads * self._cache.head_dim
-        scores = torch.get_num_threads() * self._heads // self._cache.kv_heads * stride
+        stride = self._cache.total // LANES * LANES + 2 * LANES
+        attended = tokens * self._heads * self._cache.head_dim
+        queries = torch.get_num_threads() * BLOCK * self._heads // self._cache.kv_heads
         single, number = torch.float32, self._dtype
         self._buffers = {
-            "residual": torch.empty(rows * self._hidden, dtype=single),
-            "input": torch.empty(rows * widest_in, dtype=number),
-            "gained": torch.empty(rows * widest_in, dtype=number),
-            "wide": torch.empty(rows * widest_out, dtype=single),
-            "bottleneck": torch.empty(rows * rank, dtype=single),
+            "residual": torch.empty(tokens * self._hidden, dtype=single),
+            "input": torch.empty(tokens * widest_in, dtype=number),
+            "gained": torch.empty(tokens * widest_in, dtype=number),
+            "wide": torch.empty(tokens * widest_out, dtype=single),
+            "bottleneck": torch.empty(tokens * rank, dtype=single),
             "queries": torch.empty(attended, dtype=number),
             "mixed": torch.empty(attended, dtype=number),
-            "scores": torch.empty(scores, dtype=single),
+            "scores": torch.empty(queries * stride, dtype=single),
+            "blocks": torch.empty(tokens + 1, dtype=torch.int64),
         }
         return _Room(*(tensor.data_ptr() for tensor in self._buffers.values()), stride, rank)
 

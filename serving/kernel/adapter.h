@@ -1,8 +1,8 @@
-/* One row's adapter at one site. With x the site's input, W its weight, and the table's slot of the row:
+/* One token's adapter at one site. With x the site's input and W its weight:
 
        y = gain * (W (input_gain * x)) + bias of the base + (x a) b + bias
 
-   `a` of all parts (sibling linears) lies side by side; layouts are those of serving/pack.py. */
+   `a` of all parts (sibling linears) lies side by side; the layout is that of serving/adapter.py's Delta. */
 #ifndef ADAPTER_H
 #define ADAPTER_H
 
@@ -11,36 +11,32 @@
 #define MAX_PARTS 4
 
 typedef struct {
-    const Number *a; /* (slots, in_features, total_rank) */
+    const Number *a; /* (in_features, total_rank) */
     int64_t in_features, total_rank, num_parts;
-    const Number *b[MAX_PARTS]; /* (slots, rank, out_features) */
+    const Number *b[MAX_PARTS]; /* (rank, out_features) */
     int64_t rank[MAX_PARTS], offset[MAX_PARTS], out_features[MAX_PARTS], column[MAX_PARTS];
-    const float *gain, *bias; /* (slots, sum of out_features), or null */
-    const float *input_gain;  /* (slots, in_features), or null */
-} Table;
+    const float *gain, *bias; /* (sum of the site's out_features,), or null */
+    const float *input_gain;  /* (in_features,), or null */
+} Delta;
 
-/* sum[j] += left[i] * right[i][j] for `lanes` times 16 columns, kept in registers */
+/* sum[j] += left[i] * right[i][j] for `lanes` times 16 columns, kept in registers, even and odd rows apart */
 static inline __attribute__((always_inline)) void stripe(const int lanes, const float *left, int64_t rows,
                                                          const Number *right, int64_t stride, float *sum) {
-    Lanes sums[4];
+    Lanes even[4], odd[4];
 #pragma GCC unroll 4
-    for (int lane = 0; lane < lanes; lane++) sums[lane] = load_floats(sum + lane * WIDTH);
-    Lanes more[4] = {};
+    for (int lane = 0; lane < lanes; lane++) even[lane] = load_floats(sum + lane * WIDTH), odd[lane] = (Lanes){};
     int64_t i = 0;
-    for (; i + 2 <= rows; i += 2) {
+    for (; i + 2 <= rows; i += 2)
 #pragma GCC unroll 4
         for (int lane = 0; lane < lanes; lane++) {
-            sums[lane] += left[i] * load(right + i * stride + lane * WIDTH);
-            more[lane] += left[i + 1] * load(right + (i + 1) * stride + lane * WIDTH);
+            even[lane] += left[i] * load(right + i * stride + lane * WIDTH);
+            odd[lane] += left[i + 1] * load(right + (i + 1) * stride + lane * WIDTH);
         }
-    }
     if (i < rows)
 #pragma GCC unroll 4
-        for (int lane = 0; lane < lanes; lane++) sums[lane] += left[i] * load(right + i * stride + lane * WIDTH);
+        for (int lane = 0; lane < lanes; lane++) even[lane] += left[i] * load(right + i * stride + lane * WIDTH);
 #pragma GCC unroll 4
-    for (int lane = 0; lane < lanes; lane++) sums[lane] += more[lane];
-#pragma GCC unroll 4
-    for (int lane = 0; lane < lanes; lane++) store_floats(sum + lane * WIDTH, sums[lane]);
+    for (int lane = 0; lane < lanes; lane++) store_floats(sum + lane * WIDTH, even[lane] + odd[lane]);
 }
 
 /* sum += left @ right, for right: (rows, width) with rows `stride` apart */
@@ -58,20 +54,20 @@ static void accumulate(const float *left, int64_t rows, const Number *right, int
 }
 
 /* x: (in_features,) -> bottleneck: (total_rank,) */
-static void descend(const Table *table, int64_t slot, const Number *x, float *bottleneck) {
-    const int64_t in = table->in_features, rank = table->total_rank;
+static void descend(const Delta *delta, const Number *x, float *bottleneck) {
+    const int64_t in = delta->in_features, rank = delta->total_rank;
     float input[in];
     for (int64_t i = 0; i < in; i++) input[i] = widen(x[i]);
-    memset(bottleneck, 0, rank * sizeof *bottleneck);
-    accumulate(input, in, table->a + slot * in * rank, rank, rank, bottleneck);
+    for (int64_t i = 0; i < rank; i++) bottleneck[i] = 0;
+    accumulate(input, in, delta->a, rank, rank, bottleneck);
 }
 
-/* y: (sum of out_features,) += what the adapter makes of its bottleneck */
-static void ascend(const Table *table, int64_t slot, const float *bottleneck, float *y) {
-    for (int64_t part = 0; part < table->num_parts; part++) {
-        const int64_t rank = table->rank[part], outs = table->out_features[part];
-        const Number *b = table->b[part] + slot * rank * outs;
-        accumulate(bottleneck + table->offset[part], rank, b, outs, outs, y + table->column[part]);
+/* y: (sum of the site's out_features,) += what the adapter makes of its bottleneck */
+static void ascend(const Delta *delta, const float *bottleneck, float *y) {
+    for (int64_t part = 0; part < delta->num_parts; part++) {
+        const int64_t outs = delta->out_features[part];
+        accumulate(bottleneck + delta->offset[part], delta->rank[part], delta->b[part], outs, outs,
+                   y + delta->column[part]);
     }
 }
 

@@ -128,6 +128,12 @@ static inline void note(Errands *errands, const Number *from, int64_t numbers) {
             (Stretch){(const char *)from, (numbers * (int64_t)sizeof(Number) + LINE - 1) / LINE};
 }
 
+static inline void plan_errands(Errands *errands, int64_t times) {
+    int64_t lines = 0;
+    for (int64_t i = 0; i < errands->count; i++) lines += errands->stretch[i].lines;
+    errands->at_once = lines / (times ? times : 1) + 1;
+}
+
 static inline void run(Errands *errands) {
     for (int64_t left = errands->at_once; left && errands->next < errands->count;) {
         Stretch *stretch = errands->stretch + errands->next;
@@ -140,13 +146,12 @@ static inline void run(Errands *errands) {
     }
 }
 
-/* x: (rows, in), weight: (outs, in), out: (rows, outs) in float. Inside a parallel region; does not wait for the others. */
-static void product(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, float *out,
-                    Errands *errands, int64_t num_threads) {
-    const int64_t blocks = (outs + TILE - 1) / TILE;
-    int64_t lines_to_fetch = 0;
-    for (int64_t i = 0; i < errands->count; i++) lines_to_fetch += errands->stretch[i].lines;
-    errands->at_once = lines_to_fetch * num_threads / (blocks * ((rows + TILE - 1) / TILE)) + 1;
+/* x: (rows, in), weight: (outs, in) -> wide: (rows, outs) in float, or narrowed into `numbers` where that is given.
+   Inside a parallel region; does not wait for the other threads. */
+static void product(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, float *wide,
+                    Number *numbers, Errands *errands, int64_t num_threads) {
+    const int64_t blocks = (outs + TILE - 1) / TILE, bands = (rows + TILE - 1) / TILE;
+    plan_errands(errands, blocks * bands / num_threads);
 #pragma omp for schedule(dynamic, CHUNK) nowait
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t first = block * TILE, count = outs - first < TILE ? outs - first : TILE;
@@ -154,16 +159,20 @@ static void product(const Number *x, int64_t rows, const Number *weight, int64_t
         for (int64_t n = 0; n < TILE; n++) w[n] = weight + (first + (n < count ? n : 0)) * in;
         const char *ahead = (const char *)(weight + (first + AHEAD * TILE) * in);
         const int lines = rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1; /* a block's lines, spread over its tiles */
-        for (int64_t row = 0; row < rows; row += TILE) {
-            const int64_t height = rows - row < TILE ? rows - row : TILE;
-            run(errands);
+        for (int64_t band = 0; band < bands; band++) {
+            const int64_t row = band * TILE, height = rows - row < TILE ? rows - row : TILE;
             const Number *left[TILE];
             float sums[TILE][TILE];
+            run(errands);
             for (int64_t m = 0; m < TILE; m++) left[m] = x + (row + (m < height ? m : 0)) * in;
-            tiles((int)height, w, left, in, sums, ahead, row < 4 * TILE ? lines : 0);
+            tiles((int)height, w, left, in, sums, ahead, band < 4 ? lines : 0);
             ahead += in / STEP * lines * LINE;
             for (int64_t m = 0; m < height; m++)
-                for (int64_t n = 0; n < count; n++) out[(row + m) * outs + first + n] = sums[m][n];
+                for (int64_t n = 0; n < count; n++) {
+                    const int64_t place = (row + m) * outs + first + n;
+                    if (numbers) numbers[place] = narrow(sums[m][n]);
+                    else wide[place] = sums[m][n];
+                }
         }
     }
 }

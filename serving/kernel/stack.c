@@ -1,0 +1,286 @@
+/* Tokens through a whole stack of transformer layers, any adapter on each: prompts and decoding rows alike.
+
+   A layer is RMSNorm, grouped-query attention with rotary positions, RMSNorm, gated MLP (Llama, Mistral, Qwen). The
+   threads walk through the layers together and share each part's work: products by columns, all else by tokens. The
+   residual stream stays in float. What a token becomes does not depend on the tokens beside it, to the last bit.
+   serving/stack.py describes the model; serving/native.py compiles this file. */
+#include "adapter.h"
+#include "attention.h"
+#include "product.h"
+
+typedef struct {
+    const Number *weight, *bias; /* (outs, in), (outs,) or null */
+    int64_t in, outs;
+} Site;
+
+enum { QKV, OUTPUT, GATE_UP, DOWN, SITES };
+
+typedef struct {
+    Site site[SITES];
+    const Number *attention_norm, *mlp_norm;
+    const Number *query_norm, *key_norm; /* (head_dim,) or null */
+    Number *keys, *values;               /* (positions * kv_heads, head_dim) */
+    int64_t window;                      /* how far back a token sees, itself included; 0: to the start */
+} Layer;
+
+typedef struct {
+    const Layer *layers;
+    int64_t num_layers, hidden, heads, kv_heads, head_dim;
+    float epsilon, scaling;
+    const Number *norm;
+    const float *cosines, *sines; /* (positions, head_dim) */
+} Stack;
+
+typedef struct {
+    int64_t num_tokens;
+    const int64_t *positions, *starts, *capacities; /* of each token, and of its row's region */
+    const Delta *const *adapters;                   /* each token's (layers * SITES,) deltas, or null */
+    Number *hidden;                                 /* (tokens, hidden): embeddings in, last hidden states out */
+} Step;
+
+typedef struct { /* room for one step, sized by serving/stack.py */
+    float *residual;         /* (tokens, hidden) */
+    Number *input, *gained;  /* (tokens, widest input of a site) */
+    float *wide;             /* (tokens, widest output of a site) */
+    float *bottleneck;       /* (tokens, largest total rank) */
+    Number *queries, *mixed; /* (tokens, heads * head_dim) */
+    float *scores;           /* (threads, BLOCK * heads / kv_heads, scores_stride) */
+    int64_t *blocks;         /* (tokens + 1,): the first token of each block, and the end */
+    int64_t scores_stride, rank_stride;
+} Room;
+
+#define BLOCK 8 /* neighbouring tokens of one row that attend together */
+
+int omp_get_thread_num(void);
+int omp_get_num_threads(void);
+
+static const Delta *delta_at(const Step *step, int64_t token, int64_t site) {
+    const Delta *deltas = step->adapters[token];
+    return deltas && deltas[site].in_features ? deltas + site : 0;
+}
+
+static void normalise(const float *x, const Number *weight, int64_t width, float epsilon, Number *out) {
+    Lanes partial = {};
+    int64_t i = 0;
+    for (; i + WIDTH <= width; i += WIDTH) partial += load_floats(x + i) * load_floats(x + i);
+    float squares = sum(partial);
+    for (; i < width; i++) squares += x[i] * x[i];
+    const float factor = 1 / sqrtf(squares / width + epsilon);
+    for (i = 0; i + WIDTH <= width; i += WIDTH) store(out + i, load_floats(x + i) * factor * load(weight + i));
+    for (; i < width; i++) out[i] = narrow(x[i] * factor * widen(weight[i]));
+}
+
+/* what this thread's tokens will read once the product is done: the second half of their adapters at this site, and the
+   first half at the next */
+static void plan_ahead(const Step *step, int64_t site, int64_t num_sites, Errands *errands) {
+    errands->count = errands->next = 0;
+#pragma omp for schedule(static) nowait
+    for (int64_t token = 0; token < step->num_tokens; token++) {
+        if (token && step->adapters[token - 1] == step->adapters[token]) continue;
+        const Delta *here = delta_at(step, token, site);
+        for (int64_t part = 0; here && part < here->num_parts; part++)
+            note(errands, here->b[part], here->rank[part] * here->out_features[part]);
+        const Delta *next = site + 1 < num_sites ? delta_at(step, token, site + 1) : 0;
+        if (next) note(errands, next->a, next->in_features * next->total_rank);
+    }
+}
+
+/* the input as the base's weight is to see it: x itself, unless some token's adapter scales it */
+static const Number *gain(const Step *step, int64_t site, int64_t in, const Number *x, const Room *room) {
+    int64_t is_gained = 0;
+    for (int64_t token = 0; token < step->num_tokens && !is_gained; token++) {
+        const Delta *delta = delta_at(step, token, site);
+        is_gained = delta && delta->input_gain;
+    }
+    if (!is_gained) return x;
+#pragma omp for schedule(static)
+    for (int64_t token = 0; token < step->num_tokens; token++) {
+        const Delta *delta = delta_at(step, token, site);
+        const float *factor = delta ? delta->input_gain : 0;
+        const Number *from = x + token * in;
+        Number *to = room->gained + token * in;
+        for (int64_t i = 0; i < in; i++) to[i] = factor ? narrow(widen(from[i]) * factor[i]) : from[i];
+    }
+    return room->gained;
+}
+
+/* room->wide = the site's product of x: (tokens, in), and room->bottleneck: each token's way into its adapter */
+static void multiply(const Stack *stack, int64_t site, const Step *step, const Number *x, const Room *room) {
+    const Site *base = &stack->layers[site / SITES].site[site % SITES];
+    const Number *input = gain(step, site, base->in, x, room);
+    Errands errands;
+#pragma omp for schedule(static) nowait
+    for (int64_t token = 0; token < step->num_tokens; token++) { /* tokens are shared out as in all loops over them */
+        const Delta *delta = delta_at(step, token, site);
+        if (delta) descend(delta, x + token * base->in, room->bottleneck + token * room->rank_stride);
+    }
+    plan_ahead(step, site, stack->num_layers * SITES, &errands);
+    product(input, step->num_tokens, base->weight, base->in, base->outs, room->wide, 0, &errands,
+            omp_get_num_threads());
+#pragma omp barrier
+}
+
+/* one token's output of a site, complete: gains, biases and adapter; returns where it is */
+static float *complete(const Stack *stack, int64_t site, const Step *step, int64_t token, const Room *room) {
+    const Site *base = &stack->layers[site / SITES].site[site % SITES];
+    const Delta *delta = delta_at(step, token, site);
+    const int64_t outs = base->outs;
+    float *y = room->wide + token * outs;
+    if (delta && delta->gain)
+        for (int64_t j = 0; j < outs; j++) y[j] *= delta->gain[j];
+    if (base->bias)
+        for (int64_t j = 0; j < outs; j++) y[j] += widen(base->bias[j]);
+    if (delta) ascend(delta, room->bottleneck + token * room->rank_stride, y);
+    if (delta && delta->bias)
+        for (int64_t j = 0; j < outs; j++) y[j] += delta->bias[j];
+    return y;
+}
+
+/* a head turned by its position: out[d] = x[d] cos[d] -+ x[d -+ half] sin[d] */
+static void turn(const float *x, const float *cosine, const float *sine, int64_t width, Number *out) {
+    const int64_t half = width / 2;
+    for (int64_t d = 0; d < half; d++) {
+        out[d] = narrow(x[d] * cosine[d] - x[d + half] * sine[d]);
+        out[d + half] = narrow(x[d + half] * cosine[d + half] + x[d] * sine[d + half]);
+    }
+}
+
+static void head(const Stack *stack, const Number *norm, const float *x, int64_t position, Number *out) {
+    const int64_t width = stack->head_dim;
+    float normed[width];
+    if (norm) {
+        Number rounded[width];
+        normalise(x, norm, width, stack->epsilon, rounded);
+        for (int64_t d = 0; d < width; d++) normed[d] = widen(rounded[d]);
+        x = normed;
+    }
+    turn(x, stack->cosines + position * width, stack->sines + position * width, width, out);
+}
+
+/* the token's queries turned, and its key and value into the cache. y: (q | k | v) */
+static void remember(const Stack *stack, const Layer *layer, const Step *step, int64_t token, const float *y,
+                     const Room *room) {
+    const int64_t width = stack->head_dim, position = step->positions[token];
+    for (int64_t h = 0; h < stack->heads; h++)
+        head(stack, layer->query_norm, y + h * width, position, room->queries + (token * stack->heads + h) * width);
+    y += stack->heads * width;
+    for (int64_t h = 0; h < stack->kv_heads; h++) {
+        const int64_t place = step->starts[token] * stack->kv_heads + h * step->capacities[token] + position;
+        head(stack, layer->key_norm, y + h * width, position, layer->keys + place * width);
+        const float *value = y + (stack->kv_heads + h) * width;
+        for (int64_t d = 0; d < width; d++) layer->values[place * width + d] = narrow(value[d]);
+    }
+}
+
+/* blocks of up to BLOCK neighbouring tokens of one row; returns how many */
+static int64_t divide(const Step *step, int64_t *blocks) {
+    int64_t count = 0;
+    for (int64_t token = 0; token < step->num_tokens; token++) {
+        const int follows = token && step->starts[token] == step->starts[token - 1] &&
+                            step->positions[token] == step->positions[token - 1] + 1;
+        if (!follows || token - blocks[count - 1] == BLOCK) blocks[count++] = token;
+    }
+    blocks[count] = step->num_tokens;
+    return count;
+}
+
+static void attend(const Stack *stack, const Layer *layer, const Step *step, int64_t block, int64_t kv_head,
+                   const Room *room) {
+    const int64_t width = stack->head_dim, group = stack->heads / stack->kv_heads;
+    const int64_t begin = room->blocks[block], end = room->blocks[block + 1], count = (end - begin) * group;
+    const int64_t place = step->starts[begin] * stack->kv_heads + kv_head * step->capacities[begin];
+    const int64_t earliest = step->positions[begin] + 1, until = step->positions[end - 1] + 1;
+    /* from a whole vector on, so that sums add up in the same order whatever the block */
+    const int64_t from = layer->window && earliest > layer->window ? (earliest - layer->window) / WIDTH * WIDTH : 0;
+    Query queries[count];
+    for (int64_t q = 0; q < count; q++) {
+        const int64_t token = begin + q / group, last = step->positions[token] + 1;
+        const int64_t offset = (token * stack->heads + kv_head * group + q % group) * width;
+        queries[q] = (Query){
+            .vector = room->queries + offset,
+            .out = room->mixed + offset,
+            .scores = room->scores + (omp_get_thread_num() * BLOCK * group + q) * room->scores_stride,
+            .first = layer->window && last > layer->window ? last - layer->window - from : 0,
+            .last = last - from,
+        };
+    }
+    weigh(queries, count, layer->keys + place * width, from, until, width, stack->scaling);
+    for (int64_t q = 0; q < count; q++) softmax(queries[q].scores, queries[q].first, queries[q].last, until - from);
+    mix(queries, count, layer->values + (place + from) * width, until - from, width);
+}
+
+static void add_and_normalise(const Stack *stack, const float *y, const Number *norm, int64_t token, Number *out,
+                              const Room *room) {
+    float *residual = room->residual + token * stack->hidden;
+    for (int64_t i = 0; i < stack->hidden; i++) residual[i] += y[i];
+    normalise(residual, norm, stack->hidden, stack->epsilon, out + token * stack->hidden);
+}
+
+/* y: (gate | up) -> silu(gate) * up */
+static void open_gate(const float *y, int64_t width, Number *out) {
+    int64_t i = 0;
+    for (; i + WIDTH <= width; i += WIDTH) {
+        const Lanes open = load_floats(y + i), up = load_floats(y + width + i);
+        store(out + i, open / (1.0f + exponential(-open)) * up);
+    }
+    for (; i < width; i++) out[i] = narrow(y[i] / (1 + expf(-y[i])) * y[width + i]);
+}
+
+static void walk_layer(const Stack *stack, int64_t index, const Step *step, int64_t num_blocks, const Room *room) {
+    const Layer *layer = stack->layers + index;
+    const int64_t site = index * SITES, tokens = step->num_tokens, inner = layer->site[DOWN].in;
+    const int is_last = index + 1 == stack->num_layers;
+
+    multiply(stack, site + QKV, step, room->input, room);
+#pragma omp for schedule(static)
+    for (int64_t token = 0; token < tokens; token++)
+        remember(stack, layer, step, token, complete(stack, site + QKV, step, token, room), room);
+#pragma omp for collapse(2) schedule(dynamic, 1)
+    for (int64_t block = 0; block < num_blocks; block++)
+        for (int64_t h = 0; h < stack->kv_heads; h++) attend(stack, layer, step, block, h, room);
+
+    multiply(stack, site + OUTPUT, step, room->mixed, room);
+#pragma omp for schedule(static)
+    for (int64_t token = 0; token < tokens; token++)
+        add_and_normalise(stack, complete(stack, site + OUTPUT, step, token, room), layer->mlp_norm, token,
+                          room->input, room);
+
+    multiply(stack, site + GATE_UP, step, room->input, room);
+#pragma omp for schedule(static)
+    for (int64_t token = 0; token < tokens; token++)
+        open_gate(complete(stack, site + GATE_UP, step, token, room), inner, room->input + token * inner);
+
+    multiply(stack, site + DOWN, step, room->input, room);
+#pragma omp for schedule(static)
+    for (int64_t token = 0; token < tokens; token++)
+        add_and_normalise(stack, complete(stack, site + DOWN, step, token, room),
+                          is_last ? stack->norm : layer[1].attention_norm, token,
+                          is_last ? step->hidden : room->input, room);
+}
+
+/* Rewrites step->hidden, and the cache at the tokens' positions. */
+void walk(const Stack *stack, const Step *step, const Room *room, int64_t num_threads) {
+    const int64_t num_blocks = divide(step, room->blocks);
+#pragma omp parallel num_threads(num_threads)
+    {
+#pragma omp for schedule(static)
+        for (int64_t token = 0; token < step->num_tokens; token++) {
+            const Number *embedding = step->hidden + token * stack->hidden;
+            float *residual = room->residual + token * stack->hidden;
+            for (int64_t i = 0; i < stack->hidden; i++) residual[i] = widen(embedding[i]);
+            normalise(residual, stack->layers->attention_norm, stack->hidden, stack->epsilon,
+                      room->input + token * stack->hidden);
+        }
+        for (int64_t index = 0; index < stack->num_layers; index++) walk_layer(stack, index, step, num_blocks, room);
+    }
+}
+
+/* x: (rows, in) times weight: (outs, in) -> y: (rows, outs) */
+void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, Number *y,
+            int64_t num_threads) {
+#pragma omp parallel num_threads(num_threads)
+    {
+        Errands none = {.count = 0};
+        product(x, rows, weight, in, outs, 0, y, &none, num_threads);
+    }
+}
