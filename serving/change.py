@@ -111,5 +111,5 @@ def _side_by_side(site: Site, rows: Mapping[int, Tensor | None], absent: float) 
 def _cast(values: Tensor, site: Site, sibling: int) -> Tensor:
     cast = values.to(site.weight.device, site.weight.dtype)
     if not is_finite(cast):
-        raise Refused(f"the adapter's weights of {site.names[sibling]} overflow {site.weight.dtype}")
+        raise Refused(f"the adapter's weights of {site.names[sibling]} are not finite in {site.weight.dtype}")
     return cast

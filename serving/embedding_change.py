@@ -53,5 +53,5 @@ def _low_rank(file: AdapterFile, module: Module, base: Base, copied: Tensor | No
 def _cast(values: Tensor, base: Base) -> Tensor:
     cast = values.to(base.device, base.dtype).contiguous()
     if not is_finite(cast):
-        raise Refused(f"the adapter's weights of {base.embedding_name} overflow {base.dtype}")
+        raise Refused(f"the adapter's weights of {base.embedding_name} are not finite in {base.dtype}")
     return cast

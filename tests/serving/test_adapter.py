@@ -168,3 +168,14 @@ def test_tokens_outside_the_vocabulary_are_refused(tiny_base: Base, make_adapter
     edit_config(path, trainable_token_indices=tokens)
     with pytest.raises(Refused, match="repeats a token or leaves the vocabulary"):
         LoadedAdapter.from_directory(path, tiny_base)
+
+
+def test_a_magnitude_over_nothing_is_refused(tiny_base: Base, make_adapter: Any) -> None:
+    """A row of the weight that the change cancels has no direction for DoRA to scale."""
+    path = make_adapter(use_dora=True, rank=1, alpha=1, targets=("up_proj",))
+    weight = next(site for site in tiny_base.sites if site.names[0].endswith("1.mlp.gate_proj")).weight[96:]
+    b = torch.zeros(96, 1)
+    b[0] = 1
+    edit_weights(path, {KEY.format("A"): -weight[:1].clone(), KEY.format("B"): b})
+    with pytest.raises(Refused, match="are not finite"):
+        LoadedAdapter.from_directory(path, tiny_base)
