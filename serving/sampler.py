@@ -94,21 +94,16 @@ def _argmax(logits: Tensor) -> tuple[list[int], list[bool]]:
 
 
 def _row(logits: Tensor) -> Floats:
-    """A copy of one row, filled up to whole columns with tokens that cannot come."""
-    size = len(logits)
-    row = np.full(-(-size // DEPTH) * DEPTH, -np.inf, dtype=np.float32)
-    row[:size] = logits.float().cpu().numpy()
-    return row
+    """One row in float32, filled up to whole columns with tokens that cannot come."""
+    row: Floats = logits.float().cpu().numpy()
+    return np.pad(row, (0, -len(row) % DEPTH), constant_values=-np.inf) if len(row) % DEPTH else row
 
 
 def _draw(raw: Floats, draw: Draw) -> Choice:
     """raw: (vocabulary,). Reported log-probabilities are the model's own, before any adjustment."""
     sampling = draw.sampling
     adjusted = _adjust(raw, draw)
-    if sampling.temperature == 0:
-        token = int(adjusted.argmax())
-    else:
-        token = _pick(_softmax(adjusted, sampling.temperature), sampling, _uniform(draw))
+    token = _pick(adjusted, sampling, _uniform(draw)) if sampling.temperature else int(adjusted.argmax())
     if sampling.logprobs is None:
         return Choice(token)
     logprobs = raw - raw.max()
@@ -160,12 +155,12 @@ def _uniform(draw: Draw) -> float:
     return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 11) / 2**53
 
 
-def _pick(probabilities: Floats, sampling: Sampling, uniform: float) -> int:
+def _pick(logits: Floats, sampling: Sampling, uniform: float) -> int:
     """Invert the distribution at `uniform`, over the whole vocabulary or over the tokens that the filters leave."""
     if sampling.top_k or sampling.top_p < 1 or sampling.min_p > 0:
-        probabilities, ids = _filter(probabilities, sampling)
+        probabilities, ids = _filter(logits, sampling)
         return int(ids[_invert(probabilities, uniform)[0]])
-    folded = probabilities.reshape(DEPTH, -1)
+    folded = _softmax(logits, sampling.temperature).reshape(DEPTH, -1)
     column, rest = _invert(folded.sum(axis=0), uniform)
     line, _ = _invert(folded[:, column], rest)
     return line * folded.shape[1] + column
@@ -180,16 +175,13 @@ def _invert(weights: Floats, share: float) -> tuple[int, float]:
     return place, float((wanted - before) / (cumulated[place] - before))
 
 
-def _filter(probabilities: Floats, sampling: Sampling) -> tuple[Floats, Ids]:
+def _filter(logits: Floats, sampling: Sampling) -> tuple[Floats, Ids]:
     """The tokens that top_k, then top_p, then min_p leave: probabilities (falling) and ids."""
-    limit = min(sampling.top_k or len(probabilities), len(probabilities))
-    for count in (*CANDIDATES, limit):
-        ids = _likeliest(probabilities, min(count, limit))
-        values = probabilities[ids]
-        if len(ids) == limit or _suffices(values, sampling):
-            break
     if sampling.top_k:
-        values = values / values.sum()
+        ids = _likeliest(logits, min(sampling.top_k, len(logits)))
+        values = _softmax(logits[ids], sampling.temperature)
+    else:
+        values, ids = _nucleus(_softmax(logits, sampling.temperature), sampling)
     if sampling.top_p < 1:
         before = values.cumsum(dtype=np.float64) - values
         values = values[before < sampling.top_p]
@@ -198,10 +190,16 @@ def _filter(probabilities: Floats, sampling: Sampling) -> tuple[Floats, Ids]:
     return values, ids[: len(values)]
 
 
-def _suffices(values: Floats, sampling: Sampling) -> bool:
-    """Whether top_p or min_p leaves no more than these likeliest tokens. (With top_k the nucleus is even smaller.)"""
-    nucleus = sampling.top_p < 1 and float(values.sum(dtype=np.float64)) >= sampling.top_p
-    return nucleus or (sampling.min_p > 0 and bool(values[-1] < sampling.min_p * values[0]))
+def _nucleus(probabilities: Floats, sampling: Sampling) -> tuple[Floats, Ids]:
+    """So many of the likeliest tokens that top_p or min_p leaves no more: probabilities (falling) and ids."""
+    for count in (*CANDIDATES, len(probabilities)):
+        ids = _likeliest(probabilities, min(count, len(probabilities)))
+        values = probabilities[ids]
+        if sampling.top_p < 1 and float(values.sum(dtype=np.float64)) >= sampling.top_p:
+            break
+        if sampling.min_p > 0 and values[-1] < sampling.min_p * values[0]:
+            break
+    return values, ids
 
 
 def _likeliest(values: Floats, count: int) -> Ids:

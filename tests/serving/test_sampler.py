@@ -209,11 +209,11 @@ def test_the_likeliest_are_those_of_a_full_sort(numbers: int, count: int, size: 
 
 @given(numbers=st.integers(0, 999), top_p=st.sampled_from([0.1, 0.6, 0.95]), top_k=st.sampled_from([0, 5, 500, 5000]))
 def test_a_nucleus_is_that_of_a_full_sort(numbers: int, top_p: float, top_k: int) -> None:
-    weights = np.exp(np.random.default_rng(numbers).standard_normal(6400) * (numbers % 4)).astype(np.float32)
-    probabilities = weights / weights.sum()
-    values, ids = _filter(probabilities, Sampling(max_tokens=1, top_p=top_p, top_k=top_k))
-    order = np.argsort(-probabilities, kind="stable")[: top_k or None]
-    kept = probabilities[order] / (probabilities[order].sum() if top_k else 1)
+    logits = (np.random.default_rng(numbers).standard_normal(6400) * (numbers % 4)).astype(np.float32)
+    values, ids = _filter(logits, Sampling(max_tokens=1, top_p=top_p, top_k=top_k))
+    order = np.argsort(-logits, kind="stable")[: top_k or None]
+    kept = np.exp(logits[order], dtype=np.float64)
+    kept /= kept.sum()
     assert ids.tolist() == order[: len(ids)].tolist()
     assert values.sum() >= top_p - 1e-3
     assert kept[: len(ids) - 1].sum() < top_p + 1e-3
