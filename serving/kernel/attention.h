@@ -35,18 +35,23 @@ static void weigh(const Query *queries, int64_t count, const Number *keys, int64
 
 /* in place: exponentials over their sum in [first, last), zeros around it up to `until`, in whole vectors */
 static void softmax(float *scores, int64_t first, int64_t last, int64_t until) {
-    float greatest = -INFINITY;
-    for (int64_t p = first; p < last; p++) greatest = scores[p] > greatest || scores[p] != scores[p] ? scores[p] : greatest;
-    Lanes totals = {};
-    for (int64_t p = 0; p < until; p += WIDTH) {
-        Lanes lanes = exponential(load_floats(scores + p) - greatest);
-        for (int64_t i = 0; (p < first || p + WIDTH > last) && i < WIDTH; i++)
-            if (p + i < first || p + i >= last) lanes[i] = 0;
+    const int64_t end = (until + WIDTH - 1) / WIDTH * WIDTH;
+    for (int64_t p = 0; p < first; p++) scores[p] = -INFINITY;
+    for (int64_t p = last; p < end; p++) scores[p] = -INFINITY;
+    Lanes peaks = (Lanes){} - INFINITY, totals = {};
+    for (int64_t p = 0; p < end; p += WIDTH) {
+        const Lanes lanes = load_floats(scores + p);
+        peaks = choose(lanes > peaks, lanes, peaks);
+    }
+    float peak = peaks[0];
+    for (int i = 1; i < WIDTH; i++) peak = peaks[i] > peak ? peaks[i] : peak;
+    for (int64_t p = 0; p < end; p += WIDTH) {
+        const Lanes lanes = exponential(load_floats(scores + p) - peak);
         store_floats(scores + p, lanes);
         totals += lanes;
     }
-    const float total = sum(totals);
-    for (int64_t p = 0; p < until; p += WIDTH) store_floats(scores + p, load_floats(scores + p) / total);
+    const float share = 1 / sum(totals);
+    for (int64_t p = 0; p < end; p += WIDTH) store_floats(scores + p, load_floats(scores + p) * share);
 }
 
 /* out = sum over positions of scores[p] * values[p], for up to four queries at once and 64 columns of the values */

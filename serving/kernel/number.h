@@ -68,14 +68,22 @@ static inline void store(Number *to, Lanes lanes) {
 
 #endif
 
+static inline void narrow_all(const float *from, int64_t count, Number *to) {
+    int64_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) store(to + i, load_floats(from + i));
+    for (; i < count; i++) to[i] = narrow(from[i]);
+}
+
 static inline Lanes choose(Words where, Lanes yes, Lanes no) {
     return (Lanes)((where & (Words)yes) | (~where & (Words)no));
 }
 
-/* e^x to about one unit in the last place of float, by 2^n * e^r with |r| < ln 2 and a polynomial for e^r */
+/* e^x to about one unit in the last place of float, by 2^n * e^r with |r| < ln 2 and a polynomial for e^r; zero below
+   e^-87, the least of the normal numbers */
 static inline Lanes exponential(Lanes x) {
     const Lanes low = (Lanes){} - 87.0f, high = (Lanes){} + 88.0f;
-    x = choose(x < low, low, x);
+    const Words is_zero = x < low;
+    x = choose(is_zero, low, x);
     x = choose(x > high, high, x);
     const Lanes scaled = x * 1.44269504f;
     Words n = __builtin_convertvector(scaled, Words);
@@ -89,7 +97,7 @@ static inline Lanes exponential(Lanes x) {
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
-    return y * (Lanes)((n + 127) << 23);
+    return choose(is_zero, (Lanes){}, y * (Lanes)((n + 127) << 23));
 }
 
 #endif

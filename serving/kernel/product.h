@@ -20,6 +20,7 @@
 #define LINE 64  /* bytes the processor fetches at once */
 #define AHEAD 2  /* blocks of 4 weight rows between what is multiplied and what is being fetched into the second cache */
 #define CHUNK 16 /* blocks a thread takes at a time */
+#define PANEL 4  /* blocks that make whole lines of a result in float */
 #define INLINE static inline __attribute__((always_inline))
 
 #ifdef NATIVE_BF16
@@ -146,35 +147,39 @@ static inline void run(Errands *errands) {
     }
 }
 
+static inline void multiply_tile(const Number *x, int64_t rows, int64_t row, const Number *weight, int64_t column,
+                                 int64_t in, int64_t outs, float *wide, Number *numbers, const char *ahead, int lines) {
+    const int64_t height = rows - row < TILE ? rows - row : TILE, count = outs - column < TILE ? outs - column : TILE;
+    const Number *left[TILE], *right[TILE];
+    float sums[TILE][TILE];
+    for (int64_t m = 0; m < TILE; m++) left[m] = x + (row + (m < height ? m : 0)) * in;
+    for (int64_t n = 0; n < TILE; n++) right[n] = weight + (column + (n < count ? n : 0)) * in;
+    tiles((int)height, right, left, in, sums, ahead, lines);
+    for (int64_t m = 0; m < height; m++) {
+        const int64_t place = (row + m) * outs + column;
+        for (int64_t n = 0; n < count; n++)
+            if (numbers) numbers[place + n] = narrow(sums[m][n]);
+            else wide[place + n] = sums[m][n];
+    }
+}
+
 /* x: (rows, in), weight: (outs, in) -> wide: (rows, outs) in float, or narrowed into `numbers` where that is given.
    Inside a parallel region; does not wait for the other threads. */
 static void product(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, float *wide,
                     Number *numbers, Errands *errands, int64_t num_threads) {
     const int64_t blocks = (outs + TILE - 1) / TILE, bands = (rows + TILE - 1) / TILE;
+    const int lines = rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1; /* a block's lines, spread over its tiles */
     plan_errands(errands, blocks * bands / num_threads);
-#pragma omp for schedule(dynamic, CHUNK) nowait
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t first = block * TILE, count = outs - first < TILE ? outs - first : TILE;
-        const Number *w[TILE];
-        for (int64_t n = 0; n < TILE; n++) w[n] = weight + (first + (n < count ? n : 0)) * in;
-        const char *ahead = (const char *)(weight + (first + AHEAD * TILE) * in);
-        const int lines = rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1; /* a block's lines, spread over its tiles */
-        for (int64_t band = 0; band < bands; band++) {
-            const int64_t row = band * TILE, height = rows - row < TILE ? rows - row : TILE;
-            const Number *left[TILE];
-            float sums[TILE][TILE];
-            run(errands);
-            for (int64_t m = 0; m < TILE; m++) left[m] = x + (row + (m < height ? m : 0)) * in;
-            tiles((int)height, w, left, in, sums, ahead, band < 4 ? lines : 0);
-            ahead += in / STEP * lines * LINE;
-            for (int64_t m = 0; m < height; m++)
-                for (int64_t n = 0; n < count; n++) {
-                    const int64_t place = (row + m) * outs + first + n;
-                    if (numbers) numbers[place] = narrow(sums[m][n]);
-                    else wide[place] = sums[m][n];
-                }
-        }
-    }
+    const int64_t panel = bands > 4 ? PANEL : 1; /* many rows: whole lines of the result at a time */
+#pragma omp for schedule(dynamic, CHUNK / panel) nowait
+    for (int64_t first = 0; first < blocks; first += panel)
+        for (int64_t band = 0; band < bands; band++)
+            for (int64_t block = first; block < first + panel && block < blocks; block++) {
+                const char *ahead = (const char *)(weight + (block + AHEAD) * TILE * in) + in / STEP * band * lines * LINE;
+                run(errands);
+                multiply_tile(x, rows, band * TILE, weight, block * TILE, in, outs, wide, numbers, ahead,
+                              panel == 1 ? lines : 0);
+            }
 }
 
 #endif

@@ -139,7 +139,13 @@ static float *complete(const Stack *stack, int64_t site, const Step *step, int64
 /* a head turned by its position: out[d] = x[d] cos[d] -+ x[d -+ half] sin[d] */
 static void turn(const float *x, const float *cosine, const float *sine, int64_t width, Number *out) {
     const int64_t half = width / 2;
-    for (int64_t d = 0; d < half; d++) {
+    int64_t d = 0;
+    for (; d + WIDTH <= half; d += WIDTH) {
+        const Lanes near = load_floats(x + d), far = load_floats(x + d + half);
+        store(out + d, near * load_floats(cosine + d) - far * load_floats(sine + d));
+        store(out + d + half, far * load_floats(cosine + d + half) + near * load_floats(sine + d + half));
+    }
+    for (; d < half; d++) {
         out[d] = narrow(x[d] * cosine[d] - x[d + half] * sine[d]);
         out[d + half] = narrow(x[d + half] * cosine[d + half] + x[d] * sine[d + half]);
     }
@@ -168,7 +174,7 @@ static void remember(const Stack *stack, const Layer *layer, const Step *step, i
         const int64_t place = step->starts[token] * stack->kv_heads + h * step->capacities[token] + position;
         head(stack, layer->key_norm, y + h * width, position, layer->keys + place * width);
         const float *value = y + (stack->kv_heads + h) * width;
-        for (int64_t d = 0; d < width; d++) layer->values[place * width + d] = narrow(value[d]);
+        narrow_all(value, width, layer->values + place * width);
     }
 }
 
