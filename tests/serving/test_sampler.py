@@ -214,6 +214,6 @@ def test_a_nucleus_is_that_of_a_full_sort(numbers: int, top_p: float, top_k: int
     order = np.argsort(-logits, kind="stable")[: top_k or None]
     kept = np.exp(logits[order], dtype=np.float64)
     kept /= kept.sum()
-    assert ids.tolist() == order[: len(ids)].tolist()
+    np.testing.assert_allclose(logits[ids], logits[order[: len(ids)]], atol=1e-5)
     assert values.sum() >= top_p - 1e-3
     assert kept[: len(ids) - 1].sum() < top_p + 1e-3
