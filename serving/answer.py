@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from registry.errors import LorimerError
+from serving.base import Base
 from serving.detokenizer import Detokenizer
 from serving.grammar import Matcher
 from serving.request import Alternatives, Features, Finished, OnEvent, Reason, Request, Timings, Token, Usage
-from serving.row import MARK, Row
+from serving.row import MARK, Owner, Row
 from serving.sampler import Choice, Draw, score
 from serving.scheduler import Chunk
 
@@ -37,6 +38,25 @@ class Answer(Row):
     _hidden_sum: Tensor | None = None
     _embedding_mean: Tensor | None = None
     _scores: list[tuple[float, Alternatives]] = field(default_factory=list)
+
+    @classmethod
+    def to(cls, request: Request, on_event: OnEvent, base: Base, seed: int, clock: Callable[[], float]) -> Answer:
+        """An answer that has just begun."""
+        sampling = request.sampling
+        own = frozenset() if sampling.ignore_eos else base.eos_token_ids
+        return cls(
+            tokens=[*range(-1, -1 - request.num_virtual, -1), *request.prompt],
+            max_length=request.num_virtual + len(request.prompt) + sampling.max_tokens,
+            owner=Owner(request.tenant, request.adapter.digest if request.adapter else ""),
+            request=request,
+            on_event=on_event,
+            detokenizer=Detokenizer(base.tokenizer.backend_tokenizer, sampling.stop),
+            end_tokens=own | frozenset(sampling.stop_token_ids),
+            seed=seed,
+            arrived_at=clock(),
+            clock=clock,
+            matcher=sampling.grammar.matcher() if sampling.grammar else None,
+        )
 
     def __post_init__(self) -> None:
         super().__post_init__()

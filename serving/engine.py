@@ -27,13 +27,11 @@ from serving.answer import Answer
 from serving.base import Base
 from serving.blame import Fault, answer_of, compute, failure, is_finite, not_finite
 from serving.collect import Collector
-from serving.detokenizer import Detokenizer
 from serving.forward import Forward, Output
 from serving.grammar import Grammars
 from serving.inbox import Inbox
 from serving.regions import Regions
 from serving.request import Completion, OnEvent, Reason, Request
-from serving.row import Owner
 from serving.sampler import Choice, choose
 from serving.scheduler import Scheduler, Step
 from serving.stats import EngineStats
@@ -117,7 +115,8 @@ class Engine:
     def submit(self, request: Request, on_event: OnEvent) -> None:
         """Queue a request. `on_event` is called on the engine's thread and must not block."""
         admissible(request, self.base.profile.vocab_size, self.max_context)
-        self._inbox.put(self._answer(request, on_event))
+        seed = self._rng.getrandbits(64) if request.sampling.seed is None else request.sampling.seed
+        self._inbox.put(Answer.to(request, on_event, self.base, seed, self._clock))
 
     def abort(self, request_id: str) -> None:
         """Drop a request in whatever state it is, within a step; unknown or finished ids are ignored."""
@@ -150,23 +149,6 @@ class Engine:
     def check_integrity(self) -> None:
         """Our own invariants. The engine checks them when it goes idle; call it only while no step is running."""
         self._scheduler.check_integrity()
-
-    def _answer(self, request: Request, on_event: OnEvent) -> Answer:
-        sampling = request.sampling
-        own = frozenset() if sampling.ignore_eos else self.base.eos_token_ids
-        return Answer(
-            tokens=[*range(-1, -1 - request.num_virtual, -1), *request.prompt],
-            max_length=request.num_virtual + len(request.prompt) + sampling.max_tokens,
-            owner=Owner(request.tenant, request.adapter.digest if request.adapter else ""),
-            request=request,
-            on_event=on_event,
-            detokenizer=Detokenizer(self.base.tokenizer.backend_tokenizer, sampling.stop),
-            end_tokens=own | frozenset(sampling.stop_token_ids),
-            seed=self._rng.getrandbits(64) if sampling.seed is None else sampling.seed,
-            arrived_at=self._clock(),
-            clock=self._clock,
-            matcher=sampling.grammar.matcher() if sampling.grammar else None,
-        )
 
     # The engine's thread, from here on.
 

@@ -60,9 +60,9 @@ class Sampling:
 
     @cached_property
     def adjusts(self) -> bool:
-        """Whether the logits are not taken as the model gave them."""
+        """Whether penalties or biases change the logits."""
         penalises = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0
-        return bool(penalises or self.logit_bias or self.grammar)
+        return bool(penalises or self.logit_bias)
 
 
 @dataclass(frozen=True, eq=False)

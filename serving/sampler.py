@@ -47,10 +47,14 @@ class Draw:
         return len(self.tokens) - self.num_prompt
 
     @property
+    def adjusts(self) -> bool:
+        """Whether the logits are not taken as the model gave them."""
+        return self.sampling.adjusts or bool(self.forbidden) or self.allowed is not None
+
+    @property
     def is_plain(self) -> bool:
         """Greedy, with nothing to adjust or to report: the batched argmax is the answer."""
-        wants = self.sampling
-        return wants.temperature == 0 and not wants.adjusts and wants.logprobs is None and not self.forbidden
+        return self.sampling.temperature == 0 and self.sampling.logprobs is None and not self.adjusts
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def _draw(raw: Floats, draw: Draw) -> Choice:
 def _adjust(raw: Floats, draw: Draw) -> Floats:
     """Penalties and biases. Repetition looks at prompt and answer, presence and frequency at the answer."""
     sampling = draw.sampling
-    if not sampling.adjusts and not draw.forbidden:
+    if not draw.adjusts:
         return raw
     logits = raw.copy()
     if sampling.repetition_penalty != 1.0:
