@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache_dir: str = "~/.cache/lorimer"
     base: str = "smollm2-135m"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the base and its adapters are held and multiplied; `auto` is a CUDA device where there is one."""
     tenant: str = "default"
     threads: int = 0
     """Torch intra-operator threads; 0 = one per core."""

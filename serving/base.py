@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.pytorch_utils import Conv1D
 
 from registry.canonical import canonical, sha256
-from registry.errors import Corrupt, Invalid
+from registry.errors import Corrupt, Invalid, Unavailable
 from registry.manifest import BaseIdentity, BaseProfile
 from registry.settings import Settings
 from serving.architecture import check_architecture
@@ -117,12 +117,20 @@ def load_base(settings: Settings, progress: Progress | None = None) -> Base:
     say = progress or (lambda _: None)
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     source = locate(settings.base, settings.cache_path(), say)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     say(f"loading {source.id} in {str(dtype).removeprefix('torch.')} on {device.type}")
     tree, tokenizer = _read(source.directory, dtype)
     check_architecture(tree)
     return Base(tree.to(device), tokenizer, source)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` is a CUDA device where there is one. Unavailable when one is asked for and there is none."""
+    has_cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not has_cuda:
+        raise Unavailable("device=cuda, but torch finds no CUDA device here", hint="set device=cpu, or auto")
+    return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:

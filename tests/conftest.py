@@ -67,7 +67,13 @@ def tiny_base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_settings(tiny_base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     cache = tmp_path_factory.mktemp("cache")
     return Settings(
-        base=str(tiny_base_dir), dtype="float32", cache_dir=str(cache), kv_tokens=8192, max_batch=16, threads=1
+        base=str(tiny_base_dir),
+        dtype="float32",
+        device="cpu",
+        cache_dir=str(cache),
+        kv_tokens=8192,
+        max_batch=16,
+        threads=1,
     )
 
 

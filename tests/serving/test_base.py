@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from registry.errors import Corrupt, Invalid, NotFound
+from registry.errors import Corrupt, Invalid, NotFound, Unavailable
 from registry.settings import Settings
-from serving.base import Base, choose_dtype, load_base
+from serving.base import Base, choose_device, choose_dtype, load_base
 
 
 def test_every_linear_lies_in_one_site_and_shares_its_storage(tiny_base: Base) -> None:
@@ -111,3 +111,16 @@ def test_auto_is_bfloat16_only_where_it_is_native() -> None:
     assert choose_dtype("auto", torch.device("cpu")) == expected
     assert choose_dtype("float32", torch.device("cpu")) == torch.float32
     assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
+
+
+def test_a_device_that_is_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == choose_device("cpu").type == "cpu"
+    with pytest.raises(Unavailable, match="no CUDA device"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (choose_device("auto").type, choose_device("cuda").type, choose_device("cpu").type) == (
+        "cuda",
+        "cuda",
+        "cpu",
+    )
