@@ -1,9 +1,16 @@
-"""Adapters on local disk: one folder per digest, checked whenever it is asked for, fetched again when damaged."""
+"""Adapters on local disk: one folder per digest, checked whenever it is asked for, fetched again when damaged.
+
+Beyond the byte budget, folders that were not asked for longest go first. A folder's time is that of its last use.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -16,12 +23,29 @@ if TYPE_CHECKING:
     from registry.adapters import Registry
 
 
+BYTE_BUDGET = 64 << 30
+GRACE_S = 600.0
+"""A folder asked for this lately stays: somebody, of another process perhaps, may be reading it."""
+SPARE = 0.1
+"""Share of the budget that is made free at once, so that not every fetch must look for room."""
+
+
 class AdapterCache:
     """Folders below `root`, safe for threads (one fetch per digest) and processes (folders appear whole)."""
 
-    def __init__(self, root: Path, registry: Registry) -> None:
+    def __init__(
+        self,
+        root: Path,
+        registry: Registry,
+        byte_budget: int = BYTE_BUDGET,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._root = root / "adapters"
         self._store = registry.store
+        self._budget = byte_budget
+        self._clock = clock
+        self._num_bytes: int | None = None
+        """As far as this process knows; None before the first look."""
         self._locks: dict[str, Lock] = {}
         self._lock = Lock()
 
@@ -30,6 +54,7 @@ class AdapterCache:
         folder = self._root / version.digest.removeprefix("sha256:")
         with self._lock_of(version.digest):
             if check_files(version, folder):
+                self._touch(folder)
                 return folder
             self._discard(folder)
             try:
@@ -38,7 +63,36 @@ class AdapterCache:
                 if not check_files(version, folder):
                     reason = f"the cached copy of {version.name} in {folder} changes while it is read"
                     raise Unavailable(reason) from error
-            return folder
+            self._touch(folder)
+        self._keep_budget(version.manifest.num_bytes)
+        return folder
+
+    def _touch(self, folder: Path) -> None:
+        with suppress(OSError):  # another process removed it: whoever opens it will see
+            os.utime(folder, (self._clock(), self._clock()))
+
+    def _keep_budget(self, added: int) -> None:
+        """Look at the folders only when they may have become too large."""
+        with self._lock:
+            self._num_bytes = None if self._num_bytes is None else self._num_bytes + added
+            if self._num_bytes is not None and self._num_bytes <= self._budget:
+                return
+            folders = sorted(self._folders())
+            self._num_bytes = sum(num_bytes for _, num_bytes, _ in folders)
+            if self._num_bytes <= self._budget:
+                return
+            for used_at, num_bytes, folder in folders:
+                if self._num_bytes <= self._budget * (1 - SPARE) or used_at > self._clock() - GRACE_S:
+                    return
+                self._discard(folder)
+                self._num_bytes -= num_bytes
+
+    def _folders(self) -> Iterator[tuple[float, int, Path]]:
+        """When each was last used, and how large it is."""
+        for folder in self._root.glob("[0-9a-f]*"):
+            with suppress(OSError):
+                num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                yield folder.stat().st_mtime, num_bytes, folder
 
     def _lock_of(self, digest: str) -> Lock:
         with self._lock:

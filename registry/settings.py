@@ -22,6 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     store: str = "file://.lorimer"
     s3_endpoint: str | None = None
     cache_dir: str = "~/.cache/lorimer"
+    cache_bytes: int = 64 << 30
+    """Disk for verified adapters; those not asked for longest go first."""
     base: str = "smollm2-135m"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -160,7 +160,7 @@ def open_gateway(
 ) -> Gateway:
     """Build and start everything a gateway needs around a loaded base and an open registry."""
     registry.register_base(base.profile)
-    cache = AdapterCache(settings.cache_path(), registry)
+    cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes)
     catalog = Catalog(registry, cache, base.profile)
     gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
     quarantine = Quarantine(registry.clock)

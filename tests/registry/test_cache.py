@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from registry.adapters import Registry, Version
-from registry.cache import AdapterCache
+from registry.cache import GRACE_S, AdapterCache
 from registry.errors import Corrupt, Unavailable
+from tests.registry.conftest import FakeClock
 from tests.registry.folders import write_folder
 
 
@@ -81,3 +82,25 @@ def test_a_cache_that_cannot_be_written(registry: Registry, version: Version, tm
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(Unavailable, match="cannot write"):
         AdapterCache(tmp_path / "cache", registry).path(version)
+
+
+def test_the_disk_budget_holds_and_the_latest_stay(registry: Registry, clock: FakeClock, tmp_path: Path) -> None:
+    versions = [registry.publish("x", write_folder(tmp_path / str(seed), seed=seed)) for seed in range(6)]
+    size = versions[0].manifest.num_bytes
+    cache = AdapterCache(tmp_path / "cache", registry, byte_budget=3 * size + size // 2, clock=clock)
+    for version in versions[:3]:
+        cache.path(version)
+        clock.now += 2 * GRACE_S
+    cache.path(versions[0])
+    clock.now += 2 * GRACE_S
+    cache.path(versions[3])
+    kept = {path.name for path in (tmp_path / "cache" / "adapters").iterdir()}
+    assert kept == {versions[number].digest.removeprefix("sha256:") for number in (0, 2, 3)}
+    assert cache.path(versions[1]).is_dir(), "what went comes back"
+
+
+def test_what_was_asked_for_lately_is_not_removed(registry: Registry, clock: FakeClock, tmp_path: Path) -> None:
+    cache = AdapterCache(tmp_path / "cache", registry, byte_budget=1, clock=clock)
+    versions = [registry.publish("x", write_folder(tmp_path / str(seed), seed=seed)) for seed in range(3)]
+    folders = [cache.path(version) for version in versions]
+    assert all(folder.is_dir() for folder in folders)
