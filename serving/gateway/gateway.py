@@ -88,8 +88,8 @@ class Gateway:
         self.recorder = Recorder(self.metrics, sensor, captures, self._threads.submit, registry.clock)
         self.spell = lru_cache(65_536)(self._spell)
         self._closing = threading.Event()
-        self._flusher = threading.Thread(target=self._flush_captures, name="gateway-captures", daemon=True)
-        self._flusher.start()
+        self._housekeeper = threading.Thread(target=self._keep_house, name="gateway-house", daemon=True)
+        self._housekeeper.start()
         self._follower.start()
         self._watch()
 
@@ -122,14 +122,23 @@ class Gateway:
         self._threads.shutdown(wait=True)
         self.residency.close()
         self._closing.set()
-        self._flusher.join()
+        self._housekeeper.join()
         self.sensor.close()
 
-    def _flush_captures(self) -> None:
+    def _keep_house(self) -> None:
         """Write what the last requests left in the buffer, though no further request may ever come."""
         while not self._closing.wait(FLUSH_AFTER_S):
             self._flush_once()
+            self._check_accounts()
         self._flush_once()
+
+    def _check_accounts(self) -> None:
+        """While nothing is served, a fault of our own is told before it does harm."""
+        if self.residency.stats().leased == 0:
+            try:
+                self.residency.check_integrity()
+            except AssertionError as error:
+                self.log.error("the accounts of resident adapters are wrong", error=str(error))
 
     def _flush_once(self) -> None:
         try:
