@@ -32,7 +32,7 @@ from serving.grammar import Grammars
 from serving.inbox import Inbox
 from serving.regions import Regions
 from serving.request import Completion, OnEvent, Reason, Request
-from serving.sampler import Choice, choose
+from serving.sampler import Choice, Draw, choose
 from serving.scheduler import Scheduler, Step
 from serving.stats import EngineStats
 
@@ -237,7 +237,26 @@ class Engine:
                 continue
             answers.append(answer)
             logits.append(row)
-        return answers, choose(torch.stack(logits), draws) if logits else []
+        if not logits:
+            return [], []
+        try:
+            return answers, choose(torch.stack(logits), draws)
+        except Exception:
+            logger.exception("choosing %d tokens failed; trying them one by one", len(draws))
+        return self._sample_alone(answers, logits, draws, faults)
+
+    def _sample_alone(
+        self, answers: Sequence[Answer], logits: Sequence[Tensor], draws: Sequence[Draw], faults: list[Fault]
+    ) -> tuple[list[Answer], list[Choice | None]]:
+        sound, choices = [], []
+        for answer, row, draw in zip(answers, logits, draws, strict=True):
+            try:
+                choices += choose(row[None], [draw])
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this row's alone
+                faults.append(Fault(answer, failure(answer, error), by_adapter=False))
+                continue
+            sound.append(answer)
+        return sound, choices
 
     def _emit(self, answers: Sequence[Answer], choices: Sequence[Choice | None], faults: list[Fault]) -> None:
         for answer, choice in zip(answers, choices, strict=True):

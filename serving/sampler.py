@@ -26,6 +26,8 @@ DEPTH = 64
 """A row is folded into so many lines; a column's maximum or sum stands for its tokens when the row is searched."""
 CANDIDATES = (64, 4096)
 """How many of the likeliest tokens are tried as a nucleus before all are sorted."""
+LEAST, GREATEST = 1e-30, 1e30
+"""Divisors beyond these are taken as these: float32 would make zero or infinity of them, and NaN of the logits."""
 SCORED_ROWS = 128
 """Prompt positions scored at once: a float32 row of logits is large."""
 
@@ -124,7 +126,7 @@ def _adjust(raw: Floats, draw: Draw) -> Floats:
     logits = raw.copy()
     if sampling.repetition_penalty != 1.0:
         seen = np.unique([token for token in draw.tokens if token >= 0])
-        values, penalty = logits[seen], np.float32(sampling.repetition_penalty)
+        values, penalty = logits[seen], _divisor(sampling.repetition_penalty)
         logits[seen] = np.where(values > 0, values / penalty, values * penalty)
     if sampling.presence_penalty or sampling.frequency_penalty:
         ids, counts = np.unique(np.array(draw.tokens[draw.num_prompt :], dtype=np.intp), return_counts=True)
@@ -146,11 +148,16 @@ def _restrict(logits: Floats, draw: Draw) -> Floats:
 
 
 def _softmax(logits: Floats, temperature: float) -> Floats:
-    weights = logits / np.float32(temperature)
-    weights -= weights.max()
+    weights: Floats = logits - logits.max()
+    with np.errstate(over="ignore"):  # so far below the best that nothing of it is left
+        weights /= _divisor(temperature)
     np.exp(weights, out=weights)
     weights /= weights.sum()
     return weights
+
+
+def _divisor(value: float) -> np.float32:
+    return np.float32(min(max(value, LEAST), GREATEST))
 
 
 def _uniform(draw: Draw) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from serving.adapter import LoadedAdapter
 from serving.base import Base
 from serving.engine import Engine
 from serving.request import Completion, Request, Sampling
+from serving.sampler import Choice, Draw, choose
 
 from .listener import Listener
 from .zoo import Zoo
@@ -168,4 +169,20 @@ def test_a_failing_listener_fails_alone_and_blames_no_adapter(engine: Engine, fa
     engine.submit(request("good", PROMPT, zoo.adapter(1)), good)
     assert good.finished.reason == "length"
     assert bad.finished.reason == "error"
+    assert not faults.seen
+
+
+def test_a_draw_that_fails_fails_alone_and_blames_no_adapter(
+    engine: Engine, faults: Faults, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose_but(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Choice | None]:
+        if any(draw.sampling.seed == 13 for draw in draws):
+            raise IndexError("unlucky")
+        return choose(logits, draws)
+
+    monkeypatch.setattr("serving.engine.choose", choose_but)
+    bad, good = request("bad", PROMPT, zoo.adapter(1), seed=13), request("good", PROMPT, zoo.adapter(1))
+    failed, sound = engine.run([bad, good])
+    assert failed.reason == "error"
+    assert sound.reason == "length"
     assert not faults.seen

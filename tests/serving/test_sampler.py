@@ -65,6 +65,19 @@ def test_filters_leave_the_right_tokens(sampling: dict[str, Any], left: set[int]
     assert set(frequencies(400, **sampling)) == left
 
 
+@pytest.mark.parametrize("extreme", [{"temperature": 1e-46}, {"temperature": 1e-38}, {"repetition_penalty": 1e-46}])
+@pytest.mark.parametrize("filters", [{}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_k": 2}])
+def test_a_divisor_that_float32_cannot_hold_is_as_good_as_a_small_one(
+    extreme: dict[str, float], filters: dict[str, float]
+) -> None:
+    """Such a temperature made NaN of every weight, and a filter then failed the whole step."""
+    assert only(LOGITS + 2, draw((0,), **extreme | filters)) == 0
+
+
+def test_a_temperature_that_float32_cannot_hold_makes_all_tokens_alike() -> None:
+    assert {only(LOGITS, draw(seed=seed, temperature=1e39)) for seed in range(100)} == set(range(5))
+
+
 def test_a_nucleus_wider_than_the_candidates_is_still_exact() -> None:
     flat = torch.zeros(5000)
     wide = {only(flat, draw(seed=seed, top_p=0.999)) for seed in range(400)}
