@@ -122,7 +122,7 @@ class NativeStack:
             *(address(angle) for angle in self._angles),
         )
         self._adapters: WeakKeyDictionary[LoadedAdapter, NativeAdapter | None] = WeakKeyDictionary()
-        self._room, self._buffers = _Room(), dict[str, Tensor]()
+        self._room, self._buffers, self._sizes = _Room(), dict[str, Tensor](), [0, 0, 0]
 
     @classmethod
     def make(cls, base: Base, tree: Any, cache: KVCache, positions: int) -> NativeStack | None:
@@ -142,7 +142,9 @@ class NativeStack:
         hidden: (tokens, hidden_size), the embeddings, becomes the last hidden states. Fills the cache.
         """
         natives = [None if adapter is None else self._native(adapter) for adapter in adapters]
-        self._make_room(len(hidden), max((native.rank for native in natives if native is not None), default=1))
+        num_threads = torch.get_num_threads()
+        rank = max((native.rank for native in natives if native is not None), default=1)
+        self._make_room(len(hidden), rank, num_threads)
         deltas = (None if native is None else ctypes.addressof(native.deltas) for native in natives)
         tokens = [
             (position, region.start, region.capacity, delta)
@@ -157,7 +159,7 @@ class NativeStack:
         step = _Step(len(tokens), *pointers, ctypes.addressof(whose), hidden.data_ptr())
         library = kernel(self._dtype)
         assert library is not None
-        library.walk(ctypes.byref(self._stack), ctypes.byref(step), ctypes.byref(self._room), torch.get_num_threads())
+        library.walk(ctypes.byref(self._stack), ctypes.byref(step), ctypes.byref(self._room), num_threads)
 
     def _native(self, adapter: LoadedAdapter) -> NativeAdapter | None:
         if adapter not in self._adapters:
@@ -189,40 +191,39 @@ class NativeStack:
             window_of(attention) or 0,
         )
 
-    def _make_room(self, tokens: int, rank: int) -> None:
-        """Working memory for so many tokens with adapters of at most this total rank."""
-        if tokens * rank > self._size("bottleneck") or tokens * self._hidden > self._size("residual"):
-            self._room = self._allocate(tokens, rank)
+    def _make_room(self, tokens: int, rank: int, num_threads: int) -> None:
+        """Working memory for so many tokens with adapters of at most this total rank, and for so many threads."""
+        needed = (tokens, tokens * rank, num_threads)
+        if any(wanted > held for wanted, held in zip(needed, self._sizes, strict=True)):
+            self._sizes = list(map(max, needed, self._sizes))
+            self._room = self._allocate(*self._sizes)
         self._room.rank_stride = rank
 
-    def _size(self, name: str) -> int:
-        return self._buffers[name].numel() if name in self._buffers else 0
-
-    def _allocate(self, tokens: int, rank: int) -> _Room:
+    def _allocate(self, tokens: int, bottleneck: int, num_threads: int) -> _Room:
         widest_in = max(site.in_features for site in self._sites)
         widest_out = max(sum(site.out_features) for site in self._sites)
         stride = self._cache.total // LANES * LANES + 2 * LANES
         attended = tokens * self._heads * self._cache.head_dim
-        queries = torch.get_num_threads() * BLOCK * self._heads // self._cache.kv_heads
+        queries = num_threads * BLOCK * self._heads // self._cache.kv_heads
         single, number = torch.float32, self._dtype
         self._buffers = {
             "residual": torch.empty(tokens * self._hidden, dtype=single),
             "input": torch.empty(tokens * widest_in, dtype=number),
             "gained": torch.empty(tokens * widest_in, dtype=number),
             "wide": torch.empty(tokens * widest_out, dtype=single),
-            "bottleneck": torch.empty(tokens * rank, dtype=single),
+            "bottleneck": torch.empty(bottleneck, dtype=single),
             "queries": torch.empty(attended, dtype=number),
             "mixed": torch.empty(attended, dtype=number),
             "scores": torch.empty(queries * stride, dtype=single),
             "blocks": torch.empty(tokens + 1, dtype=torch.int64),
         }
-        return _Room(*(tensor.data_ptr() for tensor in self._buffers.values()), stride, rank)
+        return _Room(*(tensor.data_ptr() for tensor in self._buffers.values()), stride)
 
 
 def window_of(attention: Any) -> int | None:
     """How far back a layer's tokens see, themselves included; None: to the start."""
-    own = getattr(attention, "sliding_window", attention.config)
-    if own is attention.config:  # Mistral keeps the window of all layers in its config
+    own = getattr(attention, "sliding_window", None)
+    if type(attention).__name__ == "MistralAttention":  # it alone looks for the window of all layers in its config
         own = getattr(attention.config, "sliding_window", None)
     return None if own is None else int(own)
 

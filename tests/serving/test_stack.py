@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from serving import native
 from serving.adapter import LoadedAdapter
@@ -84,3 +84,29 @@ def test_only_known_trees_are_walked(kind: str, extra: dict[str, object], walkab
     assert _is_walkable(tree) is walkable
     if walkable:
         assert window_of(tree.base_model.layers[0].self_attn) == (16 if kind == "mistral" else None)
+
+
+def test_only_mistral_keeps_a_window_in_its_config() -> None:
+    """A Llama's config may name one, left over from a conversion: no Llama looks at it."""
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        sliding_window=16,
+    )
+    tree = AutoModelForCausalLM.from_config(config)
+    assert tree.config.sliding_window == 16
+    assert window_of(tree.base_model.layers[0].self_attn) is None
+
+
+def test_room_grows_with_the_threads(zoo: Zoo) -> None:
+    """Each thread has scores of its own: more threads than there were when room was made would write beyond it."""
+    stack = Forward(zoo.base, 256)._stack
+    assert stack is not None
+    stack._make_room(4, 2, 1)
+    alone = stack._buffers["scores"].numel()
+    stack._make_room(2, 1, 3)
+    assert stack._buffers["scores"].numel() == 3 * alone
+    assert stack._buffers["blocks"].numel() == 5, "what was there does not shrink"
