@@ -25,6 +25,8 @@ from registry.errors import LorimerError
 
 ADAPTERS = 16
 INCOMPLETE = 3
+WIDE = 200
+"""Tables are not folded for readers that are programs."""
 
 
 def names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
@@ -85,6 +87,8 @@ def report(path: Path) -> None:
 
 def show(results: Results) -> None:
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
     for line in details(results):
         console.print(line, markup=False, soft_wrap=True)
     for table in terminal_tables(results):

@@ -20,7 +20,7 @@ from benchmarks.results import AGAIN, OURS, Results
 from registry.errors import LorimerError
 
 SCRIPTS = {"many": "benchmarks.many", "cold": "benchmarks.cold", "http": "benchmarks.streaming"}
-LIMIT_S = 900.0
+LIMIT_S = 480.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Run:
             peers=[peer.name for peer in peers],
             quick=quick,
             load_before=machine.load_average(),
-            versions=machine.versions(),
+            versions=machine.versions() | {peer.name: peer.version for peer in peers if peer.version},
         )
         self._extent = QUICK if quick else FULL
         self._cases = cases.choose(groups)

@@ -98,8 +98,8 @@ class Client:
 def main() -> None:
     plan, (server, base, *adapters) = told(), sys.argv[2:]
     settings = ["-np", str(SLOTS), "-c", str(CONTEXT), "-t", str(plan["threads"]), "-fa", "on", "--no-webui"]
-    loras = ["--lora-init-without-apply", "--lora", ",".join(adapters)] if adapters else []
     say(about={"settings": " ".join(settings)})
+    loras = ["--lora-init-without-apply", "--lora", ",".join(adapters)]
     with serving([server, "-m", base, *settings, *loras]) as port:
         measure(plan, Client(port).rate)
 

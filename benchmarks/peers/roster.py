@@ -32,6 +32,8 @@ class Peer:
     name: str
     title: str
     command: Callable[[Task, Say], list[str]]
+    version: str = ""
+    """Where the script itself cannot say."""
     judged: bool = True
     """Whether the bars look at it: the same precision as ours."""
 
@@ -64,9 +66,9 @@ def _llama(task: Task, server: Path, base: Path, say: Say) -> list[str]:
 
 
 PEERS = (
-    Peer("llama", "llama.cpp", llama),
+    Peer("llama", "llama.cpp", llama, llama_cpp.SDIST),
     Peer("vllm", "vLLM-CPU", vllm),
     Peer("peft", "PEFT", peft),
-    Peer("llama-q4", "llama.cpp Q4_1", llama_q4, judged=False),
+    Peer("llama-q4", "llama.cpp Q4_1", llama_q4, llama_cpp.SDIST, judged=False),
 )
 DEFAULT = ("llama", "vllm", "peft")

