@@ -6,7 +6,9 @@ import math
 
 import torch
 
-from registry.layout import TOKENS, Layout, Module
+from registry.adapter_config import AdapterConfig
+from registry.layout import TOKENS, Module
+from serving.adapter_file import AdapterFile
 from serving.base import Base, Site
 
 VECTOR_BYTES = torch.float32.itemsize
@@ -15,9 +17,9 @@ _LOW_RANK = frozenset({"lora_A.weight", "lora_B.weight", "lora_embedding_A", "lo
 _WHOLE = frozenset({"weight", "base_layer.weight"})
 
 
-def footprint(layout: Layout, base: Base) -> int:
+def footprint(file: AdapterFile, base: Base) -> int:
     """Bytes that loading it takes at most: exact for low rank on linears, an upper bound for the rarer kinds."""
-    item_bytes = base.dtype.itemsize
+    layout, config, item_bytes = file.layout, file.config, base.dtype.itemsize
     if layout.prompt is not None:
         return math.prod(layout.prompt.shape) * item_bytes
     modules = {module.name: module for module in layout.modules}
@@ -27,23 +29,24 @@ def footprint(layout: Layout, base: Base) -> int:
         for part, entry in module.parts.items()
         if part in _LOW_RANK
     )
-    sites = sum(_site(site, [modules[name] for name in site.names if name in modules]) for site in base.sites)
-    vocabulary = sum(_vocabulary(module, base) for module in layout.modules if module.place != "linear")
+    sites = sum(_site(site, [modules[name] for name in site.names if name in modules], config) for site in base.sites)
+    vocabulary = sum(_vocabulary(module, base, config) for module in layout.modules if module.place != "linear")
     return low_rank + sites + vocabulary
 
 
-def _site(site: Site, modules: list[Module]) -> int:
+def _site(site: Site, modules: list[Module], config: AdapterConfig) -> int:
     """Gains, biases and replacements span all siblings of a site, whichever of them has one."""
     parts = {part for module in modules for part in module.parts}
     vectors = (2 * sum(site.out_features) + site.in_features) * VECTOR_BYTES if parts - _LOW_RANK else 0
-    return vectors + (site.weight.nbytes if parts & (_WHOLE | {"ia3_l"}) else 0)
+    folded = len(site.names) > 1 and any("ia3_l" in module and config.is_feedforward(module.name) for module in modules)
+    return vectors + (site.weight.nbytes if folded or parts & _WHOLE else 0)
 
 
-def _vocabulary(module: Module, base: Base) -> int:
+def _vocabulary(module: Module, base: Base, config: AdapterConfig) -> int:
     """An embedding or a head, with what changes in the other where they share their weight."""
     is_tied, is_head = base.profile.is_tied, module.place == "head"
     vocab_size, hidden_size = base.input_embeddings.shape
-    total = _site(base.head, [module]) if is_head else hidden_size * VECTOR_BYTES
+    total = _site(base.head, [module], config) if is_head else hidden_size * VECTOR_BYTES
     if _WHOLE & module.parts.keys() and (is_tied or not is_head):
         total += base.input_embeddings.nbytes
     if _WHOLE & module.parts.keys() and is_tied and not is_head:

@@ -236,7 +236,7 @@ class Residency:
         def make(reserve: Reserve) -> LoadedAdapter:
             directory = self._fetch(digest)
             file = AdapterFile(directory, self._base.profile)
-            reserve(footprint(file.layout, self._base))
+            reserve(footprint(file, self._base))
             return LoadedAdapter.from_file(file, self._base, digest, self._name_of(digest))
 
         return make

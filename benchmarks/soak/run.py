@@ -69,7 +69,7 @@ def soak(base: Base, settings: Settings, root: Path, plan: Plan, on_progress: On
 
 
 def _footprint(stock: Stock, digest: str, base: Base) -> int:
-    return footprint(AdapterFile(stock.fetch(digest), base.profile).layout, base)
+    return footprint(AdapterFile(stock.fetch(digest), base.profile), base)
 
 
 class _Soak:
