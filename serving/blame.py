@@ -11,8 +11,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from registry.errors import Corrupt, LorimerError, Unavailable
 from serving.answer import Answer
 from serving.forward import Forward, Output
@@ -64,14 +62,6 @@ def failure(answer: Answer, error: Exception) -> LorimerError:
 
 def not_finite(answer: Answer) -> Fault:
     return Fault(answer, Corrupt(f"{_blamed(answer)} gave numbers that are not finite"))
-
-
-def is_finite(hidden: torch.Tensor) -> bool:
-    """Whether a chunk's numbers are sound. hidden: (tokens, hidden_size).
-
-    The last token looks at all before it: what is not finite in a key or a value of theirs is not finite here either.
-    """
-    return bool(torch.isfinite(hidden[-1]).all())
 
 
 def _pass(forward: Forward, chunks: Sequence[Chunk]) -> Output:

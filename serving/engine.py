@@ -25,8 +25,9 @@ from serving.adapter import LoadedAdapter
 from serving.admission import admissible
 from serving.answer import Answer
 from serving.base import Base
-from serving.blame import Fault, answer_of, compute, failure, is_finite, not_finite
+from serving.blame import Fault, answer_of, compute, failure, not_finite
 from serving.collect import Collector
+from serving.finite import is_finite
 from serving.forward import Forward, Output
 from serving.grammar import Grammars
 from serving.inbox import Inbox
@@ -213,7 +214,8 @@ class Engine:
         for chunk, logits, hidden in zip(output.chunks, output.logits, output.hidden, strict=True):
             answer, samples = answer_of(chunk), chunk.samples
             samples = samples and answer.request.sampling.max_tokens > 0
-            if not samples and not is_finite(hidden):
+            # A decoding row's logits tell. Of a prompt all tokens are asked: the last may not look back to all others.
+            if (not samples or chunk.num_tokens > 1) and not is_finite(hidden):
                 faults.append(not_finite(answer))
                 continue
             answer.observe(chunk, logits, hidden, self.base.input_embeddings)
@@ -237,10 +239,8 @@ class Engine:
                 continue
             answers.append(answer)
             logits.append(row)
-        if not logits:
-            return [], []
         try:
-            return answers, choose(torch.stack(logits), draws)
+            return answers, choose(torch.stack(logits), draws) if logits else []
         except Exception:
             logger.exception("choosing %d tokens failed; trying them one by one", len(draws))
         return self._sample_alone(answers, logits, draws, faults)

@@ -6,7 +6,8 @@
       each head: `capacity` positions
 
 Memory starts as zeros and stays finite: attention multiplies positions beyond a row's length by zero, and zero times
-NaN would be NaN. A row that fails is scrubbed.
+NaN would be NaN. A row that fails is scrubbed. No key exceeds LARGEST_KEY, so that no score of such a position
+overflows: infinity less infinity would be NaN too, for whoever has the region next.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from torch import Tensor
 
 from serving.regions import Region
 from serving.scheduler import Move
+
+LARGEST_KEY = 1e18
+"""As in kernel/stack.c; far beyond the keys of any sound model."""
 
 
 class KVCache:
@@ -35,7 +39,7 @@ class KVCache:
 
     def write(self, layer: int, index: Tensor, key: Tensor, value: Tensor) -> None:
         """Store the step's tokens. key, value: (kv_heads, tokens, head_dim); index: (kv_heads * tokens,)."""
-        self.keys[layer].index_copy_(0, index, key.reshape(-1, self.head_dim))
+        self.keys[layer].index_copy_(0, index, key.reshape(-1, self.head_dim).clamp(-LARGEST_KEY, LARGEST_KEY))
         self.values[layer].index_copy_(0, index, value.reshape(-1, self.head_dim))
 
     def neighbours(self, layer: int, first: Region, count: int, length: int) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,7 @@ typedef struct { /* room for one step, sized by serving/stack.py */
     int64_t scores_stride, rank_stride;
 } Room;
 
+#define LARGEST_KEY 1e18f /* as in serving/kv.py, which says why */
 #define BLOCK 8 /* neighbouring tokens of one row that attend together */
 
 int omp_get_thread_num(void);
@@ -163,6 +164,13 @@ static void head(const Stack *stack, const Number *norm, const float *x, int64_t
     turn(x, stack->cosines + position * width, stack->sines + position * width, width, out);
 }
 
+static void bound(Number *key, int64_t width) { /* NaN stays NaN */
+    for (int64_t d = 0; d < width; d++) {
+        const float value = widen(key[d]);
+        key[d] = narrow(value > LARGEST_KEY ? LARGEST_KEY : value < -LARGEST_KEY ? -LARGEST_KEY : value);
+    }
+}
+
 /* the token's queries turned, and its key and value into the cache. y: (q | k | v) */
 static void remember(const Stack *stack, const Layer *layer, const Step *step, int64_t token, const float *y,
                      const Room *room) {
@@ -173,6 +181,7 @@ static void remember(const Stack *stack, const Layer *layer, const Step *step, i
     for (int64_t h = 0; h < stack->kv_heads; h++) {
         const int64_t place = step->starts[token] * stack->kv_heads + h * step->capacities[token] + position;
         head(stack, layer->key_norm, y + h * width, position, layer->keys + place * width);
+        bound(layer->keys + place * width, width);
         const float *value = y + (stack->kv_heads + h) * width;
         narrow_all(value, width, layer->values + place * width);
     }

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from registry.errors import Corrupt, LorimerError, Unavailable
+from registry.settings import Settings
 from serving.adapter import LoadedAdapter
-from serving.base import Base
+from serving.base import Base, load_base
+from serving.delta import Delta, Part
 from serving.engine import Engine
 from serving.request import Completion, Request, Sampling
 from serving.sampler import Choice, Draw, choose
@@ -186,3 +191,60 @@ def test_a_draw_that_fails_fails_alone_and_blames_no_adapter(
     assert failed.reason == "error"
     assert sound.reason == "length"
     assert not faults.seen
+
+
+ODD, EVERY = 5, tuple(range(20, 40))
+
+
+def told_apart(base: Base, odd: float, every: float) -> torch.Tensor:
+    """What, times the first layer's input, gives one number for the odd token and another for every other."""
+    embeddings = base.input_embeddings[[ODD, *EVERY]].float()
+    inputs = embeddings / embeddings.pow(2).mean(dim=1, keepdim=True).sqrt()
+    return torch.linalg.lstsq(inputs, torch.tensor([odd] + [every] * len(EVERY))).solution
+
+
+def odd_one(base: Base, **rows: tuple[float, float, float]) -> LoadedAdapter:
+    """Adds to the slowest feature of each head: so much for the odd token, so much for every other, times a number."""
+    site = base.sites[0]
+    parts, columns = [], []
+    for start, (name, (odd, every, times)) in enumerate(rows.items()):
+        sibling = ("q", "k", "v").index(name)
+        b = torch.zeros(1, site.out_features[sibling])
+        b[0, 3::8] = times
+        parts.append(Part(sibling, start, start + 1, b))
+        columns.append(told_apart(base, odd, every))
+    return LoadedAdapter.make("odd", "odd", {site.index: Delta(torch.stack(columns, dim=1), tuple(parts))})
+
+
+@pytest.mark.parametrize("natively", [True, False])
+def test_a_key_that_overflows_unseen_harms_nobody_who_has_the_region_next(tiny_base: Base, natively: bool) -> None:
+    """Every query turned its back on it: no number of its own row told, but its bias did not hide it from the next."""
+    engine = make_engine(tiny_base, kv_tokens=256, prefix_tokens=0)
+    engine._forward._stack = engine._forward._stack if natively else None
+    bad = odd_one(tiny_base, q=(1.0, 1.0, -1e4), k=(50.0, 0.0, 1e38))
+    (done,) = engine.run([request("bad", (*[20] * 39, ODD, *EVERY), bad, max_tokens=1)])
+    assert done.error is None
+    cache = engine._forward._cache
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in (*cache.keys, *cache.values))
+    assert max(float(keys.abs().max()) for keys in cache.keys) == pytest.approx(1e18)
+    engine._forward._stack = None  # the tree reads regions whole
+    (next_one,) = engine.run([request("next", (30, 31, 32))])
+    assert next_one.error is None
+    engine.close()
+
+
+def test_a_token_that_the_last_does_not_look_back_to_fails_its_row(tiny_base_dir: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "mistral"
+    shutil.copytree(tiny_base_dir, directory, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = transformers.MistralConfig(
+        **transformers.AutoConfig.from_pretrained(tiny_base_dir).to_dict() | {"sliding_window": 8}
+    )
+    transformers.MistralForCausalLM(config).save_pretrained(directory)
+    base = load_base(Settings(base=str(directory), dtype="float32", device="cpu", cache_dir=str(tmp_path), threads=1))
+    engine = make_engine(base, prefix_tokens=0)
+    bad = odd_one(base, v=(50.0, 0.0, 1e38))
+    (failed,) = engine.run([request("bad", (*[20] * 39, ODD, *EVERY * 9), bad, max_tokens=1)])
+    assert isinstance(failed.error, Corrupt)
+    cache = engine._forward._cache
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in (*cache.keys, *cache.values))
+    engine.close()
