@@ -27,13 +27,14 @@ from serving.answer import Answer
 from serving.base import Base
 from serving.blame import Fault, answer_of, compute, failure, not_finite
 from serving.collect import Collector
+from serving.drawing import sample
 from serving.finite import is_finite
 from serving.forward import Forward, Output
 from serving.grammar import Grammars
 from serving.inbox import Inbox
 from serving.regions import Regions
 from serving.request import Completion, OnEvent, Reason, Request
-from serving.sampler import Choice, Draw, choose
+from serving.sampler import Choice
 from serving.scheduler import Scheduler, Step
 from serving.stats import EngineStats
 
@@ -166,7 +167,10 @@ class Engine:
 
     def _abort_all(self) -> None:
         for answer in self._inbox.open():
-            self._finish(answer, "abort")
+            try:
+                self._finish(answer, "abort")
+            except Exception:
+                logger.exception("request %s could not be taken out in order", answer.request.id)
 
     def _collect(self) -> bool:
         """Wait for work, take in what arrived, let go what was aborted or came too late. False when closing."""
@@ -204,7 +208,7 @@ class Engine:
         self._count(step, self._clock() - started)
         for output in outputs:
             ready = self._advance(output, faults)
-            self._emit(*self._sample(ready, faults), faults)
+            self._emit(*sample(ready, faults), faults)
         for fault in faults:
             self._fail(fault)
 
@@ -226,38 +230,6 @@ class Engine:
                 self._finish(answer, "length")
         return ready
 
-    def _sample(
-        self, ready: Sequence[tuple[Answer, Tensor]], faults: list[Fault]
-    ) -> tuple[list[Answer], list[Choice | None]]:
-        """One token for every row; None for a row whose numbers are no numbers."""
-        answers, logits, draws = [], [], []
-        for answer, row in ready:
-            try:
-                draws.append(answer.draw())
-            except Exception as error:  # noqa: BLE001 - a grammar's fault is its own row's
-                faults.append(Fault(answer, failure(answer, error), by_adapter=False))
-                continue
-            answers.append(answer)
-            logits.append(row)
-        try:
-            return answers, choose(torch.stack(logits), draws) if logits else []
-        except Exception:
-            logger.exception("choosing %d tokens failed; trying them one by one", len(draws))
-        return self._sample_alone(answers, logits, draws, faults)
-
-    def _sample_alone(
-        self, answers: Sequence[Answer], logits: Sequence[Tensor], draws: Sequence[Draw], faults: list[Fault]
-    ) -> tuple[list[Answer], list[Choice | None]]:
-        sound, choices = [], []
-        for answer, row, draw in zip(answers, logits, draws, strict=True):
-            try:
-                choices += choose(row[None], [draw])
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this row's alone
-                faults.append(Fault(answer, failure(answer, error), by_adapter=False))
-                continue
-            sound.append(answer)
-        return sound, choices
-
     def _emit(self, answers: Sequence[Answer], choices: Sequence[Choice | None], faults: list[Fault]) -> None:
         for answer, choice in zip(answers, choices, strict=True):
             if choice is None:
@@ -277,7 +249,8 @@ class Engine:
         logger.error("request %s failed: %s", answer.request.id, fault.error)
         if answer.region is not None:
             self._forward.scrub(answer.region)
-        self._stats = replace(self._stats, failed_rows=self._stats.failed_rows + 1)
+        with self._guard:
+            self._stats = replace(self._stats, failed_rows=self._stats.failed_rows + 1)
         if fault.by_adapter and adapter is not None and self._on_fault is not None:
             self._on_fault(adapter, fault.error)  # before anybody is told, who might ask again
         self._finish(answer, "error", fault.error)

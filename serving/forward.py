@@ -83,10 +83,13 @@ class Forward:
 
     def _through_stack(self, stack: NativeStack, arranged: Arranged, wanted: Mapping[Chunk, int]) -> Output:
         roster = self._turn.roster = identify(arranged, wanted, self._base.device)
-        hidden = self._tree.get_input_embeddings()(roster.token_ids)[0]
-        stack(roster.chunks, roster.adapters, hidden)
-        kept = hidden if len(roster.kept) == len(hidden) else hidden.index_select(0, roster.kept)
-        return _output(roster, wanted, self._tree.get_output_embeddings()(kept), hidden)
+        try:
+            hidden = self._tree.get_input_embeddings()(roster.token_ids)[0]
+            stack(roster.chunks, roster.adapters, hidden)
+            kept = hidden if len(roster.kept) == len(hidden) else hidden.index_select(0, roster.kept)
+            return _output(roster, wanted, self._tree.get_output_embeddings()(kept), hidden)
+        finally:
+            self._turn.roster = None
 
     def _through_tree(self, arranged: Arranged, wanted: Mapping[Chunk, int]) -> Output:
         slots = self._turn.pack.seat(
@@ -112,7 +115,7 @@ class Forward:
                 cache=self._cache,
             )
         finally:
-            self._turn.plan = None
+            self._turn.plan = self._turn.roster = None
         assert self._last_hidden is not None
         return _output(plan, wanted, output.logits[0], self._last_hidden[0])
 

@@ -96,15 +96,16 @@ def describe(delta: Delta, site: Site) -> NativeDelta | None:
 
 
 def _fits(delta: Delta, site: Site) -> bool:
-    """Whether every tensor has the shape that the kernel, which checks nothing, will take it to have."""
-    outs = sum(site.out_features)
-    shapes: list[tuple[Tensor, tuple[int, ...]]] = [
-        (delta.a, (site.in_features, sum(part.rank for part in delta.parts)))
+    """Whether every tensor has the type and shape that the kernel, which checks nothing, will take it to have."""
+    outs, number, single = sum(site.out_features), site.weight.dtype, torch.float32
+    held: list[tuple[Tensor | None, torch.dtype, tuple[int, ...]]] = [
+        (delta.a, number, (site.in_features, sum(part.rank for part in delta.parts))),
+        *((part.b, number, (part.rank, site.out_features[part.sibling])) for part in delta.parts),
+        (delta.gain, single, (outs,)),
+        (delta.bias, single, (outs,)),
+        (delta.input_gain, single, (site.in_features,)),
     ]
-    shapes += [(part.b, (part.rank, site.out_features[part.sibling])) for part in delta.parts]
-    shapes += [(held, (outs,)) for held in (delta.gain, delta.bias) if held is not None]
-    shapes += [(held, (site.in_features,)) for held in (delta.input_gain,) if held is not None]
-    return all(tensor.shape == shape for tensor, shape in shapes)
+    return all(tensor is None or (tensor.dtype, tensor.shape) == (dtype, shape) for tensor, dtype, shape in held)
 
 
 def address(tensor: Tensor | None) -> int | None:

@@ -127,7 +127,7 @@ class NativeStack:
     @classmethod
     def make(cls, base: Base, tree: Any, cache: KVCache, positions: int) -> NativeStack | None:
         """None where the kernel cannot be had or does not know this architecture."""
-        if base.device.type != "cpu" or not _is_walkable(tree) or kernel(base.dtype) is None:
+        if base.device.type != "cpu" or not is_walkable(tree, cache.head_dim) or kernel(base.dtype) is None:
             return None
         sites = _sites_in_order(base, len(tree.base_model.layers))
         return None if sites is None else cls(base, tree, sites, cache, positions)
@@ -228,13 +228,15 @@ def window_of(attention: Any) -> int | None:
     return None if own is None else int(own)
 
 
-def _is_walkable(tree: Any) -> bool:
+def is_walkable(tree: Any, head_dim: int) -> bool:
+    """Whether the kernel knows this architecture: its layers by name, its positions by kind and width."""
     config, model = tree.config, tree.base_model
-    rotary = getattr(getattr(model, "rotary_emb", None), "rope_type", None)
+    rotary = getattr(model, "rotary_emb", None)
     return (
         all(type(layer).__name__ in LAYERS for layer in getattr(model, "layers", [object()]))
         and getattr(config, "hidden_act", None) == "silu"
-        and rotary in ROTARY
+        and getattr(rotary, "rope_type", None) in ROTARY
+        and 2 * len(getattr(rotary, "inv_freq", ())) == head_dim
     )
 
 

@@ -78,14 +78,14 @@ static inline Lanes choose(Words where, Lanes yes, Lanes no) {
     return (Lanes)((where & (Words)yes) | (~where & (Words)no));
 }
 
-/* e^x to about one unit in the last place of float, by 2^n * e^r with |r| < ln 2 and a polynomial for e^r; zero below
+/* e^x to about one unit in the last place of float, by 2^n * e^r with |r| <= ln 2 / 2 and a polynomial for e^r; zero below
    e^-87, the least of the normal numbers */
 static inline Lanes exponential(Lanes x) {
     const Lanes low = (Lanes){} - 87.0f, high = (Lanes){} + 88.0f;
     const Words is_zero = x < low;
     x = choose(is_zero, low, x);
     x = choose(x > high, high, x);
-    const Lanes scaled = x * 1.44269504f;
+    const Lanes scaled = x * 1.44269504f + 0.5f; /* whose floor is the nearest whole number to x / ln 2 */
     Words n = __builtin_convertvector(scaled, Words);
     n += __builtin_convertvector(n, Lanes) > scaled; /* a true comparison is -1: truncation becomes floor */
     const Lanes whole = __builtin_convertvector(n, Lanes);

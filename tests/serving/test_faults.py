@@ -185,7 +185,7 @@ def test_a_draw_that_fails_fails_alone_and_blames_no_adapter(
             raise IndexError("unlucky")
         return choose(logits, draws)
 
-    monkeypatch.setattr("serving.engine.choose", choose_but)
+    monkeypatch.setattr("serving.drawing.choose", choose_but)
     bad, good = request("bad", PROMPT, zoo.adapter(1), seed=13), request("good", PROMPT, zoo.adapter(1))
     failed, sound = engine.run([bad, good])
     assert failed.reason == "error"

@@ -13,7 +13,7 @@ from serving.forward import Forward
 from serving.regions import Regions
 from serving.row import Row
 from serving.scheduler import Scheduler
-from serving.stack import NativeStack, _is_walkable, window_of
+from serving.stack import NativeStack, is_walkable, window_of
 
 from .conftest import Zoo
 
@@ -81,7 +81,7 @@ def test_only_known_trees_are_walked(kind: str, extra: dict[str, object], walkab
         kind, vocab_size=64, intermediate_size=48, **({} if kind == "gpt2" else sizes) | extra
     )
     tree = AutoModelForCausalLM.from_config(config)
-    assert _is_walkable(tree) is walkable
+    assert is_walkable(tree, 16) is walkable
     if walkable:
         assert window_of(tree.base_model.layers[0].self_attn) == (16 if kind == "mistral" else None)
 
