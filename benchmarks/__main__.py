@@ -5,6 +5,7 @@ Exit codes: 0 every bar passed; 1 a bar failed; 2 wrong usage; 3 something could
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from benchmarks.bars import judge
 from benchmarks.cases import GROUPS
+from benchmarks.machine import load_average
 from benchmarks.materials import prepare
 from benchmarks.peers.roster import DEFAULT, PEERS
 from benchmarks.plot import draw
@@ -25,6 +27,9 @@ from registry.errors import LorimerError
 
 ADAPTERS = 16
 INCOMPLETE = 3
+TERMINATED = 143
+BUSY = 0.7
+"""Load average before a run beyond which its numbers are not to be trusted."""
 WIDE = 200
 """Tables are not folded for readers that are programs."""
 
@@ -61,8 +66,12 @@ def bench(context: click.Context, only: list[str], groups: list[str], quick: boo
     """Measure the engine beside its peers. A complete run is kept in benchmarks/results and in its README."""
     if context.invoked_subcommand is not None:
         return
-    console = Console(stderr=True, highlight=False)
-    progress = Progress(console)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what runs is ended too
+    progress = Progress(Console(stderr=True, highlight=False))
+    if load_average()[0] > BUSY:
+        progress.say(
+            f"other work runs on this machine (load average {load_average()[0]:.1f}): it will spoil the numbers"
+        )
     materials = prepare(ADAPTERS, progress.say)
     run = Run(materials, groups, chosen_peers(only), quick=quick, progress=progress)
     results = run.everything()

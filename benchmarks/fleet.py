@@ -79,6 +79,8 @@ def gateway(work: Path, adapters: Sequence[Path], threads: int, count: int, say:
     """A gateway with an empty cache over the fleet, everything real but the port; closed at the end."""
     base = load_base(settings(threads), say)
     store = publish(base, adapters, work, count, say)
+    for left_behind in work.glob(".cache-*"):  # by a run that was killed
+        shutil.rmtree(left_behind, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=work, prefix=".cache-") as cache, (Path(cache) / "log").open("w") as log:
         chosen = msgspec.structs.replace(settings(threads), store=f"file://{store}", cache_dir=cache, port=0)
         opened = open_gateway(chosen, open_registry(chosen), base, log=request_log(log))
