@@ -99,9 +99,13 @@ def main() -> None:
     plan, (server, base, *adapters) = told(), sys.argv[2:]
     settings = ["-np", str(SLOTS), "-c", str(CONTEXT), "-t", str(plan["threads"]), "-fa", "on", "--no-webui"]
     say(about={"settings": " ".join(settings)})
+    plain = [case for case in plan["cases"] if not case["adapters"]]
+    adapted = [case for case in plan["cases"] if case["adapters"]]
     loras = ["--lora-init-without-apply", "--lora", ",".join(adapters)]
-    with serving([server, "-m", base, *settings, *loras]) as port:
-        measure(plan, Client(port).rate)
+    for cases, more in ((plain, []), (adapted, loras)):  # loaded adapters are computed even where no row wants one
+        if cases:
+            with serving([server, "-m", base, *settings, *more]) as port:
+                measure({**plan, "cases": cases}, Client(port).rate)
 
 
 if __name__ == "__main__":
