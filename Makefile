@@ -20,7 +20,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt material.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -q -e '.[demo,dev]'
+	$(PIP) -q -e '.[demo,dev,bench]'
 	@touch $@
 
 demo: $(VENV)/.demo ## Run the main job, start to end, on a real model and real text
@@ -36,11 +36,7 @@ check: $(VENV)/.dev ## Lint, type-check and prove the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-$(VENV)/.bench: $(VENV)/.dev
-	$(PIP) -q -e '.[demo,dev,bench]'
-	@touch $@
-
-bench: $(VENV)/.bench ## Measure the engine beside its peers on this machine
+bench: $(VENV)/.dev ## Measure the engine beside its peers on this machine
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove what the other targets made

@@ -11,16 +11,21 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
-def write_tiny_base(directory: Path) -> Path:
+def write_tiny_base(
+    directory: Path, *, hidden_size: int = 64, heads: int = 8, chat_template: str | None = None
+) -> Path:
+    """The same weights for the same sizes, whenever it is written. Returns the directory."""
     tokenizer = _tokenizer()
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
     tokenizer.save_pretrained(directory)
     torch.manual_seed(7)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=3,
-        num_attention_heads=8,
+        num_attention_heads=heads,
         num_key_value_heads=2,
         head_dim=8,
         max_position_embeddings=1024,
@@ -40,4 +45,6 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=SPECIALS[1], eos_token=SPECIALS[2])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=SPECIALS[1], eos_token=SPECIALS[2], pad_token=SPECIALS[2]
+    )
