@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
 import structlog
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from registry.errors import LorimerError
+from registry.errors import Invalid, LorimerError
 from registry.settings import Settings, load_settings
 
 P = ParamSpec("P")
@@ -90,6 +93,28 @@ def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R]:
     for name, text in reversed(SETTING_OPTIONS):
         decorated = click.option(f"--{name}", help=text, default=None)(decorated)
     return decorated
+
+
+@contextmanager
+def progress_bar(terminal: Terminal, title: str, *, count: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr that goes away when done; silent under --json and where nobody watches."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn() if count else DownloadColumn())
+    hidden = terminal.as_json or not terminal.err.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=terminal.err, transient=True, disable=hidden) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """Split a KEY=VALUE argument."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise Invalid(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def when(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def fail(error: LorimerError, *, as_json: bool) -> NoReturn:

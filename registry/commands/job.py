@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ import msgspec
 from registry.adapters import open_registry
 from registry.errors import Invalid
 from registry.jobs import Jobs
-from registry.terminal import Terminal, command, table
+from registry.terminal import Terminal, command, table, when
 
 
 @click.group()
@@ -79,7 +78,3 @@ def cancel(terminal: Terminal, key: str, reason: str) -> None:
 def _jobs(terminal: Terminal) -> Jobs:
     opened = open_registry(terminal.settings)
     return Jobs(opened.store, opened.tenant)
-
-
-def when(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
