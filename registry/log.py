@@ -3,10 +3,10 @@
 An append folds every earlier event, decides on exactly that state, and creates the next slot if absent. Whoever
 creates the slot has committed; everybody else folds the winner's event and decides again. A lost reply is
 settled by sending the same bytes to the same slot, so there is no double append and no lost update.
-Knows nothing of what the operations mean: `op_type` says how they are written, `apply` how they are folded.
+Knows nothing of what the operations mean: `op_type` says how they are written, `apply` how they are folded,
+`sign` and `authenticate` whose word they are.
 
     <prefix>/log/<n:020d>.json     the truth, n = 1, 2, ...
-    <prefix>/ckpt/<n:020d>.json    the fold after event n, derived, every 64 events
 """
 
 from __future__ import annotations
@@ -15,28 +15,37 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from registry.canonical import canonical, sha256
-from registry.errors import Corrupt, LorimerError, NotFound
+from registry.checkpoints import CHECKPOINT_EVERY, Checkpoints, Position
+from registry.errors import Corrupt, Invalid, NotFound, Refused
+from registry.sealed import is_whole, seal
 from registry.store import Store, create_surely
 
-FORMAT = 1
-CHECKPOINT_EVERY = 64
+FORMAT = 2
+"""The newest event format this program can fold. An event carries the lowest that can fold it."""
+SIGNED_FORMAT = 2
 GENESIS = "0" * 64
 
 Op = TypeVar("Op")
 State = TypeVar("State")
 
 
+class Signature(msgspec.Struct, frozen=True):
+    """`sig` is base64."""
+
+    keyid: str
+    sig: str
+
+
 class Event(msgspec.Struct, Generic[Op], frozen=True, kw_only=True):
     """One committed step. `prev` is the sha256 of the bytes of event n-1; ops of one event are atomic."""
 
-    v: int = FORMAT
+    v: int = 1
     n: int
     prev: str
     tx: str
@@ -46,25 +55,33 @@ class Event(msgspec.Struct, Generic[Op], frozen=True, kw_only=True):
     aliases: dict[str, dict[str, float]] | msgspec.UnsetType = msgspec.UNSET
     """Adapter logs: the alias map after this event, so that one event answers what was served when."""
     next_version: int | msgspec.UnsetType = msgspec.UNSET
+    sig: tuple[Signature, ...] | msgspec.UnsetType = msgspec.UNSET
+    signers: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Never stored: the keys whose signature this reader verified; unset where it verifies none."""
+    sum: str | msgspec.UnsetType = msgspec.UNSET
+    """Events without one were written by the first release."""
 
 
-@dataclass(frozen=True)
-class Position(Generic[State]):
-    """The fold of events 1..n; `head` is the sha256 of event n."""
+class _Stamp(msgspec.Struct):
+    """What can be read of an event of any format."""
 
-    n: int
-    head: str
-    state: State
+    v: int = 1
+    sum: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Checkpoint(msgspec.Struct, Generic[State], frozen=True, kw_only=True):
-    n: int
-    head: str
-    state: State
+_STAMP = msgspec.json.Decoder(_Stamp)
+
+Sign = Callable[[bytes], tuple[Signature, ...]]
+Authenticate = Callable[[bytes, tuple[Signature, ...]], tuple[str, ...]]
 
 
 class Log(Generic[Op, State]):
-    """Safe to share between threads: the cached fold is immutable and only ever moves forward."""
+    """Safe to share between threads: the cached fold is immutable and only ever moves forward.
+
+    `sign` and `authenticate` are given the canonical event without `sig` and `sum`. `fold_version` says which
+    checkpoints hold what `apply` would give. Without `trust_checkpoints` none is read or written, because
+    the state then depends on whom this reader trusts.
+    """
 
     def __init__(
         self,
@@ -76,6 +93,11 @@ class Log(Generic[Op, State]):
         initial: State = None,  # type: ignore[assignment]
         apply: Callable[[State, Event[Op]], State] = lambda state, _: state,
         annotate: Callable[[State], dict[str, Any]] = lambda _: {},
+        format_of: Callable[[Op], int] = lambda _: 1,
+        fold_version: int = 1,
+        sign: Sign | None = None,
+        authenticate: Authenticate | None = None,
+        trust_checkpoints: bool = True,
         rng: random.Random | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -85,9 +107,15 @@ class Log(Generic[Op, State]):
         self._initial = initial
         self._apply = apply
         self._annotate = annotate
+        self._format_of = format_of
+        self._sign = sign
+        self._authenticate = authenticate
         self._sleep = sleep
         self._rng = rng or random.SystemRandom()
         self._decoder: msgspec.json.Decoder[Event[Op]] = msgspec.json.Decoder(Event[op_type])
+        self._checkpoints: Checkpoints[State] | None = None
+        if initial is not None and trust_checkpoints:
+            self._checkpoints = Checkpoints(store, self.prefix, type(initial), fold_version)
         self._position: Position[State] | None = None
         self._lock = Lock()
 
@@ -120,10 +148,12 @@ class Log(Generic[Op, State]):
             ops = tuple(decide(position.state))
             if not ops:
                 return None
-            event, after, data = self._propose(position, ops, actor, tx)
+            data = self._propose(position, ops, actor, tx)
+            event, after = self._advance(position, data)  # nothing is written that cannot be read
             if create_surely(self.store, self.slot(event.n), data, sleep=self._sleep):
                 self._install(after)
-                self._checkpoint(after)
+                if self._checkpoints is not None:
+                    self._checkpoints.save(after)
                 return event
 
     def fold(self) -> State:
@@ -134,7 +164,7 @@ class Log(Generic[Op, State]):
         """Strongly fresh: reads the slots after the cached fold until one is absent (warm: one GET)."""
         position = self._position or self._cold()
         while (data := self._read(position.n + 1)) is not None:
-            position = self._advance(position, data)
+            _, position = self._advance(position, data)
         self._install(position)
         return position
 
@@ -151,13 +181,15 @@ class Log(Generic[Op, State]):
 
     def verify(self) -> Position[State]:
         """Fold again from the first event, trusting no cache or checkpoint; Corrupt names the bad object."""
-        position = Position(0, GENESIS, self._initial)
+        position = self._start()
         while (data := self._read(position.n + 1)) is not None:
-            position = self._advance(position, data)
-            if position.n % CHECKPOINT_EVERY == 0:
-                saved = self._load(self._checkpoint_key(position.n))
+            _, position = self._advance(position, data)
+            if position.n % CHECKPOINT_EVERY == 0 and self._checkpoints is not None:
+                saved = self._checkpoints.at(position.n)
                 if saved is not None and saved != position:
-                    raise Corrupt(f"{self._checkpoint_key(position.n)} is not the fold of the log")
+                    raise Corrupt(f"{self._checkpoints.key(position.n)} is not the fold of the log")
+        if (beyond := next(self.store.list(f"{self.prefix}/log/", self.slot(position.n + 1)), None)) is not None:
+            raise Corrupt(f"{self.slot(position.n + 1)} is missing, and yet there is {beyond}")
         return position
 
     def slot(self, n: int) -> str:
@@ -166,14 +198,42 @@ class Log(Generic[Op, State]):
     def new_tx(self) -> str:
         return f"{self._rng.getrandbits(64):016x}"
 
-    def _propose(
-        self, position: Position[State], ops: tuple[Op, ...], actor: str, tx: str
-    ) -> tuple[Event[Op], Position[State], bytes]:
-        event: Event[Op] = Event(n=position.n + 1, prev=position.head, tx=tx, actor=actor, time=self._clock(), ops=ops)
-        state = self._apply(position.state, event)
-        event = msgspec.structs.replace(event, **self._annotate(state))
-        data = canonical(event)
-        return event, Position(event.n, sha256(data), state), data
+    def _start(self) -> Position[State]:
+        return Position(0, GENESIS, self._initial)
+
+    def _cold(self) -> Position[State]:
+        """The newest checkpoint whose event lies in this very log."""
+        saved = self._checkpoints.newest() if self._checkpoints is not None else None
+        if saved is None or sha256(self._read(saved.n) or b"") != saved.head:
+            return self._start()
+        return saved
+
+    def _propose(self, position: Position[State], ops: tuple[Op, ...], actor: str, tx: str) -> bytes:
+        """The bytes of the next event. Its notes on the state after it depend on whose signature the fold will see."""
+        event: Event[Op] = Event(
+            v=max(1 if self._sign is None else SIGNED_FORMAT, *map(self._format_of, ops)),
+            n=position.n + 1,
+            prev=position.head,
+            tx=tx,
+            actor=actor,
+            time=self._clock(),
+            ops=ops,
+        )
+        signed = self._signed(event)
+        notes = self._annotate(self._apply(position.state, self._authenticated(signed, canonical(signed))))
+        return seal(self._signed(msgspec.structs.replace(event, **notes)))
+
+    def _signed(self, event: Event[Op]) -> Event[Op]:
+        return event if self._sign is None else msgspec.structs.replace(event, sig=self._sign(canonical(event)))
+
+    def _authenticated(self, event: Event[Op], data: bytes) -> Event[Op]:
+        """The event with the keys that signed it, in place of whatever it claims about them."""
+        signers: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+        if self._authenticate is not None:
+            signers = ()
+            with suppress(Invalid):  # what has no canonical form was signed by nobody
+                signers = self._authenticate(_payload(data), event.sig) if event.sig else ()
+        return msgspec.structs.replace(event, signers=signers)
 
     def _install(self, position: Position[State]) -> None:
         with self._lock:
@@ -186,44 +246,29 @@ class Log(Generic[Op, State]):
         except NotFound:
             return None
 
-    def _advance(self, position: Position[State], data: bytes) -> Position[State]:
+    def _advance(self, position: Position[State], data: bytes) -> tuple[Event[Op], Position[State]]:
         event = self._decode(position.n + 1, position.head, data)
-        return Position(event.n, sha256(data), self._apply(position.state, event))
+        return event, Position(event.n, sha256(data), self._apply(position.state, event))
 
     def _decode(self, n: int, prev: str | None, data: bytes) -> Event[Op]:
+        slot = self.slot(n)
         try:
+            stamp = _STAMP.decode(data)
+            if stamp.sum is not msgspec.UNSET and not is_whole(data, stamp.sum):
+                raise Corrupt(f"{slot} is damaged: its bytes do not have the sum it states")
+            if stamp.v > FORMAT:
+                raise Refused(f"{slot} has format {stamp.v}; this program reads up to {FORMAT}", hint="update lorimer")
             event = self._decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Corrupt(f"{self.slot(n)} is not a readable event: {error}") from error
-        if event.v > FORMAT:
-            raise Corrupt(f"{self.slot(n)} has format {event.v}; this program reads {FORMAT}", hint="update lorimer")
-        if event.n != n or (prev is not None and event.prev != prev):
-            raise Corrupt(f"{self.slot(n)} breaks the hash chain: an event was altered after it was written")
-        return event
+            raise Corrupt(f"{slot} is not a readable event: {error}") from error
+        if event.n != n:
+            raise Corrupt(f"{slot} holds event {event.n}: it lies in the wrong place")
+        if prev is not None and event.prev != prev:
+            raise Corrupt(f"{slot} breaks the hash chain: it or {self.slot(n - 1)} was altered after it was written")
+        return self._authenticated(event, data)
 
-    def _checkpoint_key(self, n: int) -> str:
-        return f"{self.prefix}/ckpt/{n:020d}.json"
 
-    def _checkpoint(self, position: Position[State]) -> None:
-        if position.n % CHECKPOINT_EVERY or self._initial is None:
-            return
-        saved = Checkpoint(n=position.n, head=position.head, state=position.state)
-        with suppress(LorimerError):  # derived data: the log alone is enough
-            self.store.create(self._checkpoint_key(position.n), canonical(saved))
-
-    def _load(self, key: str) -> Position[State] | None:
-        """A checkpoint, or None where it is missing or unreadable: it is only a short cut."""
-        try:
-            saved = msgspec.json.decode(self.store.get(key), type=Checkpoint[type(self._initial)])  # type: ignore[misc]
-        except (NotFound, msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        return Position(saved.n, saved.head, saved.state)
-
-    def _cold(self) -> Position[State]:
-        start = Position(0, GENESIS, self._initial)
-        if self._initial is None:
-            return start
-        newest = ""
-        for newest in self.store.list(f"{self.prefix}/ckpt/"):  # noqa: B007 the last one is wanted
-            pass
-        return (self._load(newest) if newest else None) or start
+def _payload(data: bytes) -> bytes:
+    """What the signatures of a stored event are over."""
+    fields = msgspec.json.decode(data)
+    return canonical({name: value for name, value in fields.items() if name not in ("sig", "sum")})
