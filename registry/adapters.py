@@ -17,22 +17,20 @@ from typing import Any
 import msgspec
 
 from registry import bases, publishing, verification
+from registry.aliases import heaviest
 from registry.doctor import Marker, initialise, read_marker
 from registry.errors import NotFound, Refused
 from registry.log import Event, Log
 from registry.manifest import BaseProfile, DatasetRecord, Parent, digest
 from registry.names import Alias, ModelRef, check_alias, check_name, parse_ref, parse_selector
 from registry.notices import announce
+from registry.ops import Delete, MoveAlias, Op, SetPolicy
 from registry.policy import Policy, read_policy
 from registry.settings import Settings
 from registry.store import Progress, ReadOnly, Store, open_store
 from registry.versions import (
     AdapterState,
     AdapterSummary,
-    Delete,
-    MoveAlias,
-    Op,
-    SetPolicy,
     Version,
     adapter_prefix,
     annotate,
@@ -183,10 +181,9 @@ class Registry:
         chosen: list[Version] = []
 
         def decide(state: AdapterState) -> list[Op]:
-            version = state.rollback_target(alias)
-            chosen[:] = [version]
-            current = state.aliases.get(alias)
-            return [MoveAlias(name=alias, to={version.digest: 1.0}, expect=current, reason=reason, rollback=True)]
+            targets = state.rollback_targets(alias)
+            chosen[:] = [state.select(parse_selector(heaviest(targets) or ""))]
+            return [MoveAlias(name=alias, to=targets, expect=state.aliases.get(alias), reason=reason, rollback=True)]
 
         self._move(name, decide)
         return chosen[0]

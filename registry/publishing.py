@@ -16,16 +16,15 @@ import msgspec
 
 from registry import bases
 from registry.adapter_config import CONFIG_FILE, read_adapter_config
-from registry.canonical import sha256_of
-from registry.errors import Conflict, Corrupt, Invalid
+from registry.errors import Conflict, Invalid
 from registry.log import Log
 from registry.manifest import BaseProfile, DatasetRecord, Manifest, Parent
 from registry.notices import announce
-from registry.store import Progress, Store, Uncertain
+from registry.ops import MoveAlias, Op, Publish, SetPolicy
+from registry.store import Progress, Store
+from registry.transfer import Meter, upload
 from registry.validation import check_adapter, check_folder
-from registry.versions import AdapterState, MoveAlias, Op, Publish, SetPolicy, Version, adapter_prefix
-
-UPLOAD_ATTEMPTS = 3
+from registry.versions import AdapterState, Version, adapter_prefix
 
 
 def prepare(
@@ -111,27 +110,8 @@ class Publication:
         return ops
 
     def _upload(self, prefix: str) -> None:
-        """Write each blob once and read it back: the commit must never name bytes that are not there."""
-        done, total = 0, self.manifest.num_bytes
-        for entry in {entry.sha256: entry for entry in self.manifest.files}.values():
-            key = f"{prefix}/{entry.sha256}.{self.tx}"
-            self._send(key, self.directory / entry.path)
-            found = sha256_of(self.store.chunks(key))
-            if found != (entry.sha256, entry.size):
-                raise Corrupt(
-                    f"{entry.path} is not what was validated: {key} holds {found[1]} bytes with sha256 {found[0]}",
-                    hint="the file changed while it was uploaded, or the store damaged it; push again",
-                )
-            done += entry.size
-            if self.progress is not None:
-                self.progress(done, total)
-
-    def _send(self, key: str, path: Path) -> None:
-        """The key is ours alone (it holds our tx), so after a lost reply 'already there' is success."""
-        for attempt in range(1, UPLOAD_ATTEMPTS + 1):
-            try:
-                self.store.create_file(key, path)
-                return
-            except Uncertain:
-                if attempt == UPLOAD_ATTEMPTS:
-                    raise
+        """Each blob once: the commit must never name bytes that are not there."""
+        blobs = {entry.sha256: entry for entry in self.manifest.files}.values()
+        meter = Meter(sum(entry.size for entry in blobs), self.progress, passes=2)
+        for entry in blobs:
+            upload(self.store, f"{prefix}/{entry.sha256}.{self.tx}", self.directory / entry.path, entry, meter)

@@ -15,8 +15,9 @@ from registry.canonical import sha256_of
 from registry.errors import Conflict, Corrupt, NotFound, Unavailable
 from registry.log import Log
 from registry.manifest import digest
+from registry.ops import Op
 from registry.store import Progress, Store
-from registry.versions import AdapterState, Op, Version
+from registry.versions import AdapterState, Version
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,49 +1,28 @@
-"""An adapter's log, read: its operations, and the fold that turns them into versions, aliases and policy. Pure."""
+"""An adapter's log, read: the fold that turns its operations into versions, aliases and policy. Pure.
+
+What each operation means beyond a line is told where its noun lives: aliases, reviews, sharing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from registry.aliases import MAX_HISTORY, AliasMove, earlier_standings, in_words, moved, same, standing
 from registry.errors import Conflict, NotFound
 from registry.log import Event
 from registry.manifest import Manifest
 from registry.names import Alias, Number, Selector, parse_selector
+from registry.ops import Abort, Delete, Grant, MoveAlias, Op, Publish, Quarantine, Review, SetPolicy
+from registry.reviews import Verdict, fold_review
+from registry.sharing import fold_grant
 
-MAX_HISTORY = 512
 FULL_DIGEST = len("sha256:") + 64
 
-
-class Publish(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="publish"):
-    """A new version. Its blobs lie at `blobs/<sha256>.<loc[sha256]>`."""
-
-    digest: str
-    manifest: Manifest
-    loc: dict[str, str]
-
-
-class MoveAlias(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="alias", omit_defaults=True):
-    """`to` maps digests to traffic weights; empty removes the alias. `expect` records what the writer replaced."""
-
-    name: str
-    to: dict[str, float]
-    expect: str | None = None
-    reason: str = ""
-    rollback: bool = False
-
-
-class Delete(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="delete"):
-    digest: str
-    reason: str = ""
-
-
-class SetPolicy(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="policy"):
-    policy: dict[str, Any]
-
-
-Op = Publish | MoveAlias | Delete | SetPolicy
+Expected = str | Mapping[str, float] | msgspec.UnsetType | None
+"""What an alias must hold: one version, several with weights, nothing (None), or whatever it holds (UNSET)."""
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +44,22 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
         return f"{adapter_prefix(self.tenant, self.adapter)}/blobs/{sha256}.{self.locations[sha256]}"
 
 
-class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
-    n: int
-    alias: str
-    digest: str | None
-    previous: str | None
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+    """A deleted version whose blobs nobody has collected yet."""
+
+    version: Version
     time: float
     actor: str
     reason: str
-    rollback: bool
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """A committed event that broke the policy in force, and so changed nothing."""
+
+    n: int
+    actor: str
+    time: float
+    rule: str
 
 
 class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +71,17 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
     aliases: dict[str, str] = {}
     policy: dict[str, Any] = {}
     alias_history: tuple[AliasMove, ...] = ()
+    splits: dict[str, dict[str, float]] = {}
+    """Aliases that stand at several versions: digest -> weight. `aliases` holds the heaviest."""
+    deleted: tuple[Tombstone, ...] = ()
+    aborted: tuple[str, ...] = ()
+    """Transactions that may never publish (again)."""
+    quarantined: dict[str, str] = {}
+    """Digest -> why."""
+    reviews: dict[str, tuple[Verdict, ...]] = {}
+    grants: dict[str, tuple[str, ...]] = {}
+    """Tenant -> the selectors it may read."""
+    violations: tuple[Violation, ...] = ()
     next_version: int = 1
     created_at: float = 0.0
     updated_at: float = 0.0
@@ -107,39 +104,42 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
             raise NotFound(f"adapter {self.adapter} has no version {selector}", hint=hint)
         return found[0]
 
-    def aliases_of(self, digest: str) -> list[str]:
-        return sorted(alias for alias, target in self.aliases.items() if target == digest)
+    def blobs(self) -> set[tuple[str, str]]:
+        """(sha256, tx) of every blob that a live version needs."""
+        return {blob for version in self.versions for blob in version.locations.items()}
 
-    def check_alias(self, alias: str, expect: str | msgspec.UnsetType | None) -> None:
-        """Conflict, carrying the actual digest, unless the alias holds what the caller believes."""
-        actual = self.aliases.get(alias)
-        if expect is msgspec.UNSET:
+    def aliases_of(self, digest: str) -> list[str]:
+        return sorted(alias for alias in self.aliases if digest in self.standing(alias))
+
+    def standing(self, alias: str) -> dict[str, float]:
+        """Every version an alias stands at, with its weight; empty when it is not set."""
+        return standing(self.aliases, self.splits, alias)
+
+    def check_alias(self, alias: str, expect: Expected) -> None:
+        """Conflict, carrying what is there, unless the alias holds what the caller believes."""
+        if isinstance(expect, msgspec.UnsetType):
             return
-        if isinstance(expect, str) and len(expect) != FULL_DIGEST:
-            expect = self.select(parse_selector(expect)).digest
-        if actual != expect:
+        believed = {expect: 1.0} if isinstance(expect, str) else dict(expect or {})
+        believed = {self.digest_of(each): weight for each, weight in believed.items()}
+        actual = self.standing(alias)
+        if not same(actual, believed):
             raise Conflict(
-                f"{self.adapter}@{alias} is {actual or 'not set'}, not {expect or 'unset'}",
+                f"{self.adapter}@{alias} is {in_words(actual)}, not {in_words(believed)}",
                 hint="somebody moved it first; look again and decide anew",
-                actual=actual,
+                actual=actual if len(actual) > 1 else next(iter(actual), None),
             )
 
-    def rollback_target(self, alias: str) -> Version:
-        """Where the alias stood before its present target was put forward; deleted versions are passed over."""
-        stack: list[str | None] = []
-        for move in self.alias_history:
-            if move.alias != alias:
-                continue
-            if move.rollback:
-                while stack and stack[-1] != move.digest:
-                    stack.pop()
-            elif not stack or stack[-1] != move.digest:
-                stack.append(move.digest)
-        current = self.aliases.get(alias)
-        for digest in reversed(stack[:-1]):
-            version = self.find(digest) if digest is not None and digest != current else None
-            if version is not None:
-                return version
+    def digest_of(self, text: str) -> str:
+        """A whole digest as it is; anything else names a live version."""
+        return text if len(text) == FULL_DIGEST else self.select(parse_selector(text)).digest
+
+    def rollback_targets(self, alias: str) -> dict[str, float]:
+        """Where the alias stood before; what is deleted or quarantined since is passed over."""
+        current = self.standing(alias)
+        for targets in earlier_standings(self.alias_history, alias):
+            fit = all(self.find(digest) and digest not in self.quarantined for digest in targets)
+            if targets and fit and not same(targets, current):
+                return targets
         raise NotFound(f"{self.adapter}@{alias} has no earlier version to roll back to")
 
     def _aliased(self, alias: str) -> Version:
@@ -179,51 +179,78 @@ def fold(state: AdapterState, event: Event[Op]) -> AdapterState:
 
 def annotate(state: AdapterState) -> dict[str, Any]:
     """What every adapter event repeats of the state after it."""
-    return {
-        "aliases": {alias: {digest: 1.0} for alias, digest in state.aliases.items()},
-        "next_version": state.next_version,
-    }
+    return {"aliases": {alias: state.standing(alias) for alias in state.aliases}, "next_version": state.next_version}
 
 
 def _apply(state: AdapterState, event: Event[Op], op: Op) -> AdapterState:
     replace = msgspec.structs.replace
     match op:
         case Publish():
-            version = Version(
-                tenant=state.tenant,
-                adapter=state.adapter,
-                number=state.next_version,
-                digest=op.digest,
-                manifest=op.manifest,
-                locations=op.loc,
-                published_at=event.time,
-            )
-            return replace(state, versions=(*state.versions, version), next_version=state.next_version + 1)
+            return _publish(state, event, op)
         case MoveAlias():
             return _move(state, event, op)
         case Delete():
-            return replace(state, versions=tuple(v for v in state.versions if v.digest != op.digest))
+            return _delete(state, event, op)
         case SetPolicy():
             return replace(state, policy=op.policy)
+        case Abort():
+            return _abort(state, op)
+        case Quarantine():
+            others = {digest: why for digest, why in state.quarantined.items() if digest != op.digest}
+            return replace(state, quarantined=others if op.lifted else {**others, op.digest: op.reason})
+        case Review():
+            return replace(state, reviews=fold_review(state.reviews, event, op))
+        case Grant():
+            return replace(state, grants=fold_grant(state.grants, op))
+
+
+def _publish(state: AdapterState, event: Event[Op], op: Publish) -> AdapterState:
+    version = Version(
+        tenant=state.tenant,
+        adapter=state.adapter,
+        number=state.next_version,
+        digest=op.digest,
+        manifest=op.manifest,
+        locations=op.loc,
+        published_at=event.time,
+    )
+    return msgspec.structs.replace(state, versions=(*state.versions, version), next_version=state.next_version + 1)
 
 
 def _move(state: AdapterState, event: Event[Op], op: MoveAlias) -> AdapterState:
-    target = next(iter(op.to), None)
-    move = AliasMove(
-        n=event.n,
-        alias=op.name,
-        digest=target,
-        previous=state.aliases.get(op.name),
-        time=event.time,
-        actor=event.actor,
-        reason=op.reason,
-        rollback=op.rollback,
-    )
+    move = moved(event, op, state.aliases.get(op.name))
     aliases = {alias: digest for alias, digest in state.aliases.items() if alias != op.name}
-    if target is not None:
-        aliases[op.name] = target
+    splits = {alias: targets for alias, targets in state.splits.items() if alias != op.name}
+    if move.digest is not None:
+        aliases[op.name] = move.digest
+    if len(op.to) > 1:
+        splits[op.name] = op.to
     history = (*state.alias_history, move)[-MAX_HISTORY:]
-    return msgspec.structs.replace(state, aliases=aliases, alias_history=history)
+    return msgspec.structs.replace(state, aliases=aliases, splits=splits, alias_history=history)
+
+
+def _delete(state: AdapterState, event: Event[Op], op: Delete) -> AdapterState:
+    kept = tuple(version for version in state.versions if version.digest != op.digest)
+    gone = (
+        Tombstone(version=version, time=event.time, actor=event.actor, reason=op.reason)
+        for version in state.versions
+        if version.digest == op.digest
+    )
+    return msgspec.structs.replace(state, versions=kept, deleted=(*state.deleted, *gone))
+
+
+def _abort(state: AdapterState, op: Abort) -> AdapterState:
+    """A collector's last word before it deletes: tombstones that hold no more blobs go."""
+    if op.tx in state.aborted:
+        return state
+    aborted = (*state.aborted, op.tx)
+    used = state.blobs()
+    deleted = tuple(
+        tombstone
+        for tombstone in state.deleted
+        if any(tx not in aborted for sha256, tx in tombstone.version.locations.items() if (sha256, tx) not in used)
+    )
+    return msgspec.structs.replace(state, aborted=aborted, deleted=deleted)
 
 
 def summarise(state: AdapterState) -> AdapterSummary:
@@ -236,23 +263,3 @@ def summarise(state: AdapterState) -> AdapterSummary:
         base=newest.manifest.base.id if newest else "",
         updated_at=state.updated_at,
     )
-
-
-def describe(ops: Sequence[Op]) -> str:
-    """One line for people: what an event did."""
-    return "; ".join(_describe(op) for op in ops)
-
-
-def _describe(op: Op) -> str:
-    match op:
-        case Publish():
-            return f"publish {op.digest[:19]}"
-        case MoveAlias():
-            target = next(iter(op.to), "nothing")[:19]
-            return f"{'roll back' if op.rollback else 'alias'} {op.name} -> {target}" + (
-                f" ({op.reason})" if op.reason else ""
-            )
-        case Delete():
-            return f"delete {op.digest[:19]}"
-        case SetPolicy():
-            return f"policy {', '.join(f'{key}={value}' for key, value in op.policy.items())}"

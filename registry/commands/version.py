@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from registry.adapters import open_registry
+from registry.ops import describe
 from registry.terminal import Terminal, command, progress_bar, table, when
-from registry.versions import Version, describe
+from registry.versions import Version
 
 
 @click.command()

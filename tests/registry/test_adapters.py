@@ -16,8 +16,9 @@ from registry.errors import Conflict, Corrupt, Invalid, NotFound, Refused
 from registry.log import Event
 from registry.manifest import BaseProfile, Manifest, Parent
 from registry.names import Alias, Digest, ModelRef
+from registry.ops import MoveAlias
 from registry.settings import Settings
-from registry.versions import AdapterState, MoveAlias, fold
+from registry.versions import AdapterState, fold
 from tests.registry.folders import PROFILE, write_folder
 
 
@@ -152,9 +153,9 @@ def test_rollback_is_undo(moves: list[str]) -> None:
         if move == "back":
             if len(stack) < 2:
                 with pytest.raises(NotFound):
-                    state.rollback_target("prod")
+                    state.rollback_targets("prod")
                 continue
-            target = state.rollback_target("prod").digest
+            (target,) = state.rollback_targets("prod")
             stack.pop()
             assert target == stack[-1]
         else:
