@@ -1,0 +1,108 @@
+"""Large files between a local disk and a store: hashed on their way, never whole in memory, resumed where they broke.
+
+Knows keys, paths and sha256s; nothing of versions or logs. Uploads go to keys that are the caller's alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Protocol, runtime_checkable
+
+from registry.canonical import sha256_of
+from registry.errors import Corrupt
+from registry.manifest import FileEntry
+from registry.store import Progress, Store, Uncertain
+
+RETRY_DELAYS_S = (0.25, 0.5, 1.0)
+REPORT_BYTES = 1 << 18
+
+
+class Meter:
+    """Bytes done of a known total, told to whoever watches. Safe for threads.
+
+    Work that handles every byte in several passes (sent, then read back) counts each for its share.
+    """
+
+    def __init__(self, total: int, progress: Progress | None, *, passes: int = 1) -> None:
+        self.done = 0
+        self._total = total
+        self._progress = progress
+        self._passes = passes
+        self._told = 0
+        self._lock = Lock()
+
+    def add(self, num_bytes: int) -> None:
+        """Negative when bytes must be sent again."""
+        with self._lock:
+            self.done += num_bytes
+            done = self.done // self._passes
+            if self._progress is not None and (abs(done - self._told) >= REPORT_BYTES or done == self._total):
+                self._told = done
+                self._progress(done, self._total)
+
+
+@runtime_checkable
+class Uploader(Protocol):
+    """A store that tells how an upload proceeds, and continues one that broke off."""
+
+    def upload(self, key: str, path: Path, sha256: str, sent: Callable[[int], None]) -> bool:
+        """Like `create_file`, but a key that exists is fine. True when the server itself checked the sha256."""
+        ...
+
+
+def upload(
+    store: Store, key: str, path: Path, entry: FileEntry, meter: Meter, *, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Store the file under `key`, which nobody else writes; Corrupt unless the store then holds exactly `entry`.
+
+    A meter for this has two passes: bytes sent, bytes known to have arrived.
+    """
+    if _send(store, key, path, entry, meter, sleep=sleep):
+        meter.add(entry.size)
+        return
+    found = sha256_of(_counted(store.chunks(key), meter))
+    if found != (entry.sha256, entry.size):
+        raise Corrupt(
+            f"{entry.path} is not what was validated: {key} holds {found[1]} bytes with sha256 {found[0]}",
+            hint="the file changed while it was uploaded, or the store damaged it; push again",
+        )
+
+
+def _send(
+    store: Store, key: str, path: Path, entry: FileEntry, meter: Meter, *, sleep: Callable[[float], None]
+) -> bool:
+    """Whether the server vouches for the bytes. After a lost reply, 'already there' is success: the key is ours."""
+    for delay_s in (*RETRY_DELAYS_S, None):
+        counted = Meter(entry.size, None)
+
+        def sent(num_bytes: int, counted: Meter = counted) -> None:
+            counted.add(num_bytes)
+            meter.add(num_bytes)
+
+        try:
+            vouched = _send_once(store, key, path, entry.sha256, sent)
+        except Uncertain:
+            meter.add(-counted.done)
+            if delay_s is None:
+                raise
+            sleep(delay_s)
+        else:
+            meter.add(entry.size - counted.done)
+            return vouched
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _send_once(store: Store, key: str, path: Path, sha256: str, sent: Callable[[int], None]) -> bool:
+    if isinstance(store, Uploader):
+        return store.upload(key, path, sha256, sent)
+    store.create_file(key, path)
+    return False
+
+
+def _counted(chunks: Iterator[bytes], meter: Meter) -> Iterator[bytes]:
+    for chunk in chunks:
+        meter.add(len(chunk))
+        yield chunk
