@@ -52,11 +52,14 @@ class Head(msgspec.Struct, frozen=True):
 class Checkpoints(Generic[State]):
     """The checkpoints of one log. No method raises: whoever cannot read or write one does without."""
 
-    def __init__(self, store: Store, prefix: str, state_type: type[State], fold: int) -> None:
+    def __init__(
+        self, store: Store, prefix: str, state_type: type[State], fold: int, every: int = CHECKPOINT_EVERY
+    ) -> None:
         self._store = store
         self._head = f"{prefix}/HEAD"
         self._folder = f"{prefix}/ckpt/"
         self._fold = fold
+        self.every = every
         kind: Any = Checkpoint[state_type]  # type: ignore[valid-type]
         self._decoder: msgspec.json.Decoder[Checkpoint[State]] = msgspec.json.Decoder(kind)
 
@@ -66,7 +69,7 @@ class Checkpoints(Generic[State]):
     def save(self, position: Position[State]) -> None:
         """Called after every commit."""
         with suppress(LorimerError):
-            if position.n % CHECKPOINT_EVERY == 0:
+            if position.n % self.every == 0:
                 made = Checkpoint(n=position.n, head=position.head, fold=self._fold, state=position.state)
                 self._store.create(self.key(position.n), seal(made))
             self._store.put(self._head, canonical(Head(position.n)))
@@ -78,9 +81,9 @@ class Checkpoints(Generic[State]):
     def newest(self) -> Position[State] | None:
         """Where a cold reader may begin: what the hint names, else the latest that counts."""
         hint = self._hint()
-        if hint is not None and hint < CHECKPOINT_EVERY:
+        if hint is not None and hint < self.every:
             return None
-        named = None if hint is None else self.at(hint - hint % CHECKPOINT_EVERY)
+        named = None if hint is None else self.at(hint - hint % self.every)
         return named or self._latest()
 
     def _hint(self) -> int | None:

@@ -78,7 +78,8 @@ Authenticate = Callable[[bytes, tuple[Signature, ...]], tuple[str, ...]]
 class Log(Generic[Op, State]):
     """Safe to share between threads: the cached fold is immutable and only ever moves forward.
 
-    `sign` and `authenticate` are given the canonical event without `sig` and `sum`. `fold_version` says which
+    `sign` and `authenticate` are given the canonical event without `sig` and `sum`; `admit` sees the state and the
+    event about to replace it, and raises to forbid that. `fold_version` says which
     checkpoints hold what `apply` would give. Without `trust_checkpoints` none is read or written, because
     the state then depends on whom this reader trusts.
     """
@@ -97,7 +98,9 @@ class Log(Generic[Op, State]):
         fold_version: int = 1,
         sign: Sign | None = None,
         authenticate: Authenticate | None = None,
+        admit: Callable[[State, Event[Op]], None] = lambda _state, _event: None,
         trust_checkpoints: bool = True,
+        checkpoint_every: int = CHECKPOINT_EVERY,
         rng: random.Random | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -110,12 +113,13 @@ class Log(Generic[Op, State]):
         self._format_of = format_of
         self._sign = sign
         self._authenticate = authenticate
+        self._admit = admit
         self._sleep = sleep
         self._rng = rng or random.SystemRandom()
         self._decoder: msgspec.json.Decoder[Event[Op]] = msgspec.json.Decoder(Event[op_type])
         self._checkpoints: Checkpoints[State] | None = None
         if initial is not None and trust_checkpoints:
-            self._checkpoints = Checkpoints(store, self.prefix, type(initial), fold_version)
+            self._checkpoints = Checkpoints(store, self.prefix, type(initial), fold_version, checkpoint_every)
         self._position: Position[State] | None = None
         self._lock = Lock()
 
@@ -148,13 +152,20 @@ class Log(Generic[Op, State]):
             ops = tuple(decide(position.state))
             if not ops:
                 return None
-            data = self._propose(position, ops, actor, tx)
-            event, after = self._advance(position, data)  # nothing is written that cannot be read
+            event, after, data = self._propose(position, ops, actor, tx)
             if create_surely(self.store, self.slot(event.n), data, sleep=self._sleep):
                 self._install(after)
                 if self._checkpoints is not None:
                     self._checkpoints.save(after)
                 return event
+
+    def rehearse(self, decide: Callable[[State], Sequence[Op]], *, actor: str = "") -> Sequence[Op]:
+        """What `transact` would commit now; raises as it would. Writes nothing."""
+        position = self.position()
+        ops = tuple(decide(position.state))
+        if ops:
+            self._propose(position, ops, actor, self.new_tx())
+        return ops
 
     def fold(self) -> State:
         """The state after every event committed so far."""
@@ -184,7 +195,7 @@ class Log(Generic[Op, State]):
         position = self._start()
         while (data := self._read(position.n + 1)) is not None:
             _, position = self._advance(position, data)
-            if position.n % CHECKPOINT_EVERY == 0 and self._checkpoints is not None:
+            if self._checkpoints is not None and position.n % self._checkpoints.every == 0:
                 saved = self._checkpoints.at(position.n)
                 if saved is not None and saved != position:
                     raise Corrupt(f"{self._checkpoints.key(position.n)} is not the fold of the log")
@@ -208,8 +219,10 @@ class Log(Generic[Op, State]):
             return self._start()
         return saved
 
-    def _propose(self, position: Position[State], ops: tuple[Op, ...], actor: str, tx: str) -> bytes:
-        """The bytes of the next event. Its notes on the state after it depend on whose signature the fold will see."""
+    def _propose(
+        self, position: Position[State], ops: tuple[Op, ...], actor: str, tx: str
+    ) -> tuple[Event[Op], Position[State], bytes]:
+        """The next event, admitted. Its notes on the state after it depend on whose signature the fold will see."""
         event: Event[Op] = Event(
             v=max(1 if self._sign is None else SIGNED_FORMAT, *map(self._format_of, ops)),
             n=position.n + 1,
@@ -221,7 +234,10 @@ class Log(Generic[Op, State]):
         )
         signed = self._signed(event)
         notes = self._annotate(self._apply(position.state, self._authenticated(signed, canonical(signed))))
-        return seal(self._signed(msgspec.structs.replace(event, **notes)))
+        data = seal(self._signed(msgspec.structs.replace(event, **notes)))
+        read, after = self._advance(position, data)  # nothing is written that cannot be read
+        self._admit(position.state, read)
+        return read, after, data
 
     def _signed(self, event: Event[Op]) -> Event[Op]:
         return event if self._sign is None else msgspec.structs.replace(event, sig=self._sign(canonical(event)))
