@@ -232,8 +232,8 @@ class Log(Generic[Op, State]):
             time=self._clock(),
             ops=ops,
         )
-        signed = self._signed(event)
-        notes = self._annotate(self._apply(position.state, self._authenticated(signed, canonical(signed))))
+        signed = self._authenticated(self._signed(event), lambda: canonical(event))
+        notes = self._annotate(self._apply(position.state, signed))
         data = seal(self._signed(msgspec.structs.replace(event, **notes)))
         read, after = self._advance(position, data)  # nothing is written that cannot be read
         self._admit(position.state, read)
@@ -242,13 +242,13 @@ class Log(Generic[Op, State]):
     def _signed(self, event: Event[Op]) -> Event[Op]:
         return event if self._sign is None else msgspec.structs.replace(event, sig=self._sign(canonical(event)))
 
-    def _authenticated(self, event: Event[Op], data: bytes) -> Event[Op]:
+    def _authenticated(self, event: Event[Op], payload: Callable[[], bytes]) -> Event[Op]:
         """The event with the keys that signed it, in place of whatever it claims about them."""
         signers: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
         if self._authenticate is not None:
             signers = ()
             with suppress(Invalid):  # what has no canonical form was signed by nobody
-                signers = self._authenticate(_payload(data), event.sig) if event.sig else ()
+                signers = self._authenticate(payload(), event.sig) if event.sig else ()
         return msgspec.structs.replace(event, signers=signers)
 
     def _install(self, position: Position[State]) -> None:
@@ -281,7 +281,7 @@ class Log(Generic[Op, State]):
             raise Corrupt(f"{slot} holds event {event.n}: it lies in the wrong place")
         if prev is not None and event.prev != prev:
             raise Corrupt(f"{slot} breaks the hash chain: it or {self.slot(n - 1)} was altered after it was written")
-        return self._authenticated(event, data)
+        return self._authenticated(event, lambda: _payload(data))
 
 
 def _payload(data: bytes) -> bytes:

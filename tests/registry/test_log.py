@@ -163,7 +163,7 @@ def test_an_altered_event_breaks_the_chain() -> None:
     for value in range(3):
         log.append([Add(value)])
     store.put(log.slot(2), forged(store.get(log.slot(2)), b'"value":1', b'"value":7'))
-    with pytest.raises(Corrupt, match="00003.json breaks the hash chain: it or .*00002.json was altered"):
+    with pytest.raises(Corrupt, match=r"00003\.json breaks the hash chain: it or .*00002\.json was altered"):
         open_log(store).fold()
 
 
