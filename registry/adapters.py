@@ -24,17 +24,17 @@ from registry.log import Event, Log
 from registry.manifest import BaseProfile, DatasetRecord, Parent, digest
 from registry.names import Alias, ModelRef, check_alias, check_name, parse_ref, parse_selector
 from registry.notices import announce
-from registry.ops import Delete, MoveAlias, Op, SetPolicy
+from registry.ops import Delete, MoveAlias, Op, SetPolicy, format_of
 from registry.policy import Policy, read_policy
 from registry.settings import Settings
 from registry.store import Progress, ReadOnly, Store, open_store
+from registry.trust import Trust, open_trust
 from registry.versions import (
     AdapterState,
     AdapterSummary,
     Version,
     adapter_prefix,
     annotate,
-    fold,
     summarise,
 )
 
@@ -52,11 +52,13 @@ class Registry:
         tenant: str = "default",
         clock: Callable[[], float] = time.time,
         actor: str | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.store = store
         self.tenant = check_name(tenant, "tenant")
         self.clock = clock
         self.actor = actor if actor is not None else default_actor()
+        self.trust = trust or Trust()
         self._logs: dict[str, Log[Op, AdapterState]] = {}
         self._lock = Lock()
 
@@ -149,6 +151,7 @@ class Registry:
         if position.n == 0:
             self._forget(name)
             raise NotFound(f"no adapter {name!r}", hint="`lorimer registry list` shows what there is")
+        self.trust.check(position.state)
         return position.state
 
     def list(self) -> Sequence[AdapterSummary]:
@@ -237,20 +240,27 @@ class Registry:
         check_name(name, "adapter")
         with self._lock:
             if name not in self._logs:
+                prefix = adapter_prefix(self.tenant, name)
                 self._logs[name] = Log(
                     self.store,
-                    adapter_prefix(self.tenant, name),
+                    prefix,
                     self.clock,
                     op_type=Op,
                     initial=AdapterState(tenant=self.tenant, adapter=name),
-                    apply=fold,
+                    apply=self.trust.judge.fold,
                     annotate=annotate,
+                    format_of=format_of,
+                    sign=self.trust.sign(prefix),
+                    authenticate=self.trust.authenticate(prefix),
+                    admit=self.trust.admit,
+                    trust_checkpoints=not self.trust.roots,
                 )
             return self._logs[name]
 
     def _move(self, name: str, decide: Callable[[AdapterState], Sequence[Op]]) -> Event[Op]:
         """Announce and commit; what cannot be decided now is neither."""
-        decide(self.state(name))
+        self.state(name)
+        self.adapter_log(name).rehearse(decide, actor=self.actor)
         tx = self.adapter_log(name).new_tx()
         announce(self.store, self.tenant, name, tx, self.clock())
         return self._commit(name, decide, tx)
@@ -270,7 +280,9 @@ def open_registry(settings: Settings, *, actor: str | None = None) -> Registry:
     """The registry the settings name; NotFound when nothing was ever initialised there."""
     store = open_store(settings.store, s3_endpoint=settings.s3_endpoint)
     marker = read_marker(store)
-    return Registry(ReadOnly(store) if marker.read_only else store, settings.tenant, actor=actor)
+    return Registry(
+        ReadOnly(store) if marker.read_only else store, settings.tenant, actor=actor, trust=open_trust(settings)
+    )
 
 
 def default_actor() -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from registry.manifest import Manifest
+from registry.rules import Rules
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="publish"):
@@ -42,6 +43,11 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="del
 class SetPolicy(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="policy"):
     FORMAT: ClassVar[int] = 1
     policy: dict[str, Any]
+
+
+class SetRules(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="rules"):
+    FORMAT: ClassVar[int] = 2
+    rules: Rules
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="abort", omit_defaults=True):
@@ -77,7 +83,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="gran
     revoked: bool = False
 
 
-Op = Publish | MoveAlias | Delete | SetPolicy | Abort | Quarantine | Review | Grant
+Op = Publish | MoveAlias | Delete | SetPolicy | SetRules | Abort | Quarantine | Review | Grant
 
 
 def format_of(op: Op) -> int:
@@ -102,6 +108,8 @@ def _describe(op: Op) -> str:
             return f"delete {_short(op.digest)}{_why(op.reason)}"
         case SetPolicy():
             return f"policy {', '.join(f'{key}={value}' for key, value in op.policy.items())}"
+        case SetRules():
+            return f"rules {_short(op.rules.digest)} of {', '.join(op.rules.owners)}"
         case Abort():
             return f"abort {op.tx}{_why(op.reason)}"
         case Quarantine():

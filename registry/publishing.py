@@ -84,7 +84,7 @@ class Publication:
 
     def run(self, now: float) -> Version:
         state = self.log.fold()
-        if self._missing(state):  # a lost compare-and-swap fails here, before anything is uploaded
+        if self.log.rehearse(self._missing, actor=self.actor):  # what is refused or lost fails here, before any upload
             announce(self.store, self.tenant, state.adapter, self.tx, now)
         if state.find(self.digest) is None:
             self._upload(f"{adapter_prefix(self.tenant, state.adapter)}/blobs")

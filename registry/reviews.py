@@ -16,6 +16,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     time: float
     note: str = ""
+    signers: tuple[str, ...] = ()
+    """The keys that signed it."""
 
 
 Reviews = dict[str, tuple[Verdict, ...]]
@@ -23,5 +25,12 @@ Reviews = dict[str, tuple[Verdict, ...]]
 
 
 def fold_review(reviews: Reviews, event: Event[Op], op: Review) -> Reviews:
-    said = Verdict(n=event.n, verdict=op.verdict, actor=event.actor, time=event.time, note=op.note)
+    said = Verdict(
+        n=event.n, verdict=op.verdict, actor=event.actor, time=event.time, note=op.note, signers=event.signers or ()
+    )
     return {**reviews, op.digest: (*reviews.get(op.digest, ()), said)}
+
+
+def verdicts(reviews: Reviews, digest: str) -> dict[str, Literal["approve", "reject"]]:
+    """What each key said last."""
+    return {key: said.verdict for said in reviews.get(digest, ()) for key in said.signers}

@@ -29,6 +29,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the base and its adapters are held and multiplied; `auto` is a CUDA device where there is one."""
     tenant: str = "default"
+    signing_key: str | None = None
+    """File of the private key that this process signs with; `lorimer registry key new` makes one."""
+    trusted_keys: str | None = None
+    """File of root public keys: then nothing is believed that does not go back to one of them."""
     threads: int = 0
     """Torch intra-operator threads; 0 = one per core."""
 

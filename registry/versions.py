@@ -5,18 +5,19 @@ What each operation means beyond a line is told where its noun lives: aliases, r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from registry.aliases import MAX_HISTORY, AliasMove, earlier_standings, in_words, moved, same, standing
-from registry.errors import Conflict, NotFound
+from registry.errors import Conflict, NotFound, Refused
 from registry.log import Event
 from registry.manifest import Manifest
 from registry.names import Alias, Number, Selector, parse_selector
-from registry.ops import Abort, Delete, Grant, MoveAlias, Op, Publish, Quarantine, Review, SetPolicy
+from registry.ops import Abort, Delete, Grant, MoveAlias, Op, Publish, Quarantine, Review, SetPolicy, SetRules
 from registry.reviews import Verdict, fold_review
+from registry.rules import Rules
 from registry.sharing import fold_grant
 
 FULL_DIGEST = len("sha256:") + 64
@@ -35,6 +36,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Manifest
     locations: dict[str, str]
     published_at: float
+    signers: tuple[str, ...] = ()
+    """The keys that signed its publication."""
 
     @property
     def name(self) -> str:
@@ -54,9 +57,10 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
-    """A committed event that broke the policy in force, and so changed nothing."""
+    """A committed event that broke the rules in force, and so changed nothing."""
 
     n: int
+    tx: str
     actor: str
     time: float
     rule: str
@@ -81,6 +85,7 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
     reviews: dict[str, tuple[Verdict, ...]] = {}
     grants: dict[str, tuple[str, ...]] = {}
     """Tenant -> the selectors it may read."""
+    rules: Rules | None = None
     violations: tuple[Violation, ...] = ()
     next_version: int = 1
     created_at: float = 0.0
@@ -110,6 +115,10 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
 
     def aliases_of(self, digest: str) -> list[str]:
         return sorted(alias for alias in self.aliases if digest in self.standing(alias))
+
+    def children_of(self, digest: str) -> list[Version]:
+        """Live versions of this adapter that were made from this one."""
+        return [each for each in self.versions if each.manifest.parent is not None and each.manifest.parent.digest == digest]
 
     def standing(self, alias: str) -> dict[str, float]:
         """Every version an alias stands at, with its weight; empty when it is not set."""
@@ -141,6 +150,16 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
             if targets and fit and not same(targets, current):
                 return targets
         raise NotFound(f"{self.adapter}@{alias} has no earlier version to roll back to")
+
+    def servable(self, selector: Selector) -> Version:
+        """As `select`; a quarantined version only for those who give its whole digest."""
+        version = self.select(selector)
+        if version.digest in self.quarantined and str(selector) != version.digest:
+            raise Refused(
+                f"{version.name} is quarantined: {self.quarantined[version.digest] or 'no reason given'}",
+                hint=f"roll back, or ask for {self.adapter}@{version.digest}",
+            )
+        return version
 
     def _aliased(self, alias: str) -> Version:
         if (digest := self.aliases.get(alias)) is None:
@@ -177,6 +196,14 @@ def fold(state: AdapterState, event: Event[Op]) -> AdapterState:
     return msgspec.structs.replace(state, updated_at=event.time)
 
 
+def after(state: AdapterState, ops: Sequence[Op]) -> AdapterState:
+    """What `state` would be if these operations were committed next."""
+    event: Event[Op] = Event(n=0, prev="", tx="", actor="", time=state.updated_at, ops=tuple(ops))
+    for op in ops:
+        state = _apply(state, event, op)
+    return state
+
+
 def annotate(state: AdapterState) -> dict[str, Any]:
     """What every adapter event repeats of the state after it."""
     return {"aliases": {alias: state.standing(alias) for alias in state.aliases}, "next_version": state.next_version}
@@ -193,6 +220,8 @@ def _apply(state: AdapterState, event: Event[Op], op: Op) -> AdapterState:
             return _delete(state, event, op)
         case SetPolicy():
             return replace(state, policy=op.policy)
+        case SetRules():
+            return replace(state, rules=op.rules)
         case Abort():
             return _abort(state, op)
         case Quarantine():
@@ -213,6 +242,7 @@ def _publish(state: AdapterState, event: Event[Op], op: Publish) -> AdapterState
         manifest=op.manifest,
         locations=op.loc,
         published_at=event.time,
+        signers=event.signers or (),
     )
     return msgspec.structs.replace(state, versions=(*state.versions, version), next_version=state.next_version + 1)
 

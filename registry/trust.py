@@ -1,0 +1,63 @@
+"""Whom this process trusts, and as whom it signs: the keys that its settings name, applied to adapters' logs.
+
+Everything here comes from the machine's own files, never from the bucket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.errors import Refused
+from registry.judging import Judge
+from registry.log import Authenticate, Event, Sign, Signature
+from registry.ops import Op
+from registry.settings import Settings
+from registry.signing import SigningKey, read_key, read_key_ids, signers_of
+from registry.versions import AdapterState
+
+
+@dataclass(frozen=True)
+class Trust:
+    """With `roots`, an adapter without rules that a root signed is refused."""
+
+    key: SigningKey | None = None
+    roots: frozenset[str] = frozenset()
+
+    @property
+    def judge(self) -> Judge:
+        return Judge(self.roots)
+
+    def sign(self, place: str) -> Sign | None:
+        """Signs events of the log at `place`."""
+        if (key := self.key) is None:
+            return None
+        return lambda payload: (key.sign(payload, place),)
+
+    def authenticate(self, place: str) -> Authenticate:
+        def signers(payload: bytes, signatures: tuple[Signature, ...]) -> tuple[str, ...]:
+            return signers_of(payload, place, signatures)
+
+        return signers
+
+    def admit(self, state: AdapterState, event: Event[Op]) -> None:
+        """Refused, with the rule, where an event would be void once written, or would not be believed."""
+        if (breach := self.judge.breach(state, event)) is not None:
+            hint = "set signing_key to a key that may" if self.key is None else "lorimer registry rules shows who may"
+            raise Refused(f"{state.adapter}: {breach}", hint=hint)
+        self.check(self.judge.fold(state, event))
+
+    def check(self, state: AdapterState) -> None:
+        """Refused where this reader trusts roots, and none of them vouches for the adapter."""
+        if self.roots and state.rules is None:
+            raise Refused(
+                f"adapter {state.adapter} has no rules signed by a trusted key",
+                hint="`lorimer registry rules NAME FILE`, signed by a root, makes it trusted",
+            )
+
+
+def open_trust(settings: Settings) -> Trust:
+    """The key and the roots that the settings name, if they do."""
+    key = read_key(Path(settings.signing_key).expanduser()) if settings.signing_key else None
+    roots = read_key_ids(Path(settings.trusted_keys).expanduser()) if settings.trusted_keys else frozenset()
+    return Trust(key, roots)
