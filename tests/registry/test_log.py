@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,36 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from registry.canonical import sha256
-from registry.checkpoints import CHECKPOINT_EVERY
-from registry.errors import Conflict, Corrupt, Invalid
-from registry.log import Event, Log
-from registry.store import Store, Uncertain
+from registry.errors import Conflict, Corrupt, Invalid, Refused
+from registry.log import FORMAT, Log
+from registry.store import Uncertain
 from tests.registry.conftest import REAL_STORES, OpenAgain
 from tests.registry.stores import Flaky, MemoryStore
+from tests.registry.values import Add, Take, Values, forged, open_log
 
 FATES = st.lists(st.sampled_from(["fine", "lost", "unheard", "late"]), max_size=4)
-
-
-class Add(msgspec.Struct, frozen=True, tag_field="op", tag="add"):
-    value: int
-
-
-class Values(msgspec.Struct, frozen=True):
-    values: tuple[int, ...] = ()
-
-
-def add(state: Values, event: Event[Add]) -> Values:
-    return Values((*state.values, *(op.value for op in event.ops)))
-
-
-def open_log(store: Store, clock: Callable[[], float] = lambda: 0.0) -> Log[Add, Values]:
-    return Log(store, "t/x/log-of-values", clock, op_type=Add, initial=Values(), apply=add, sleep=lambda _: None)
-
-
-def forged(data: bytes, old: bytes, new: bytes) -> bytes:
-    """Altered by somebody who knows how bytes are sealed."""
-    blank = re.sub(rb'"sum":"[0-9a-f]{64}"', b'"sum":""', data.replace(old, new))
-    return blank.replace(b'"sum":""', b'"sum":"%s"' % sha256(blank).encode())
 
 
 def expecting(*values: int) -> Callable[[Values], None]:
@@ -110,41 +87,6 @@ def test_an_untyped_log_needs_no_fold() -> None:
         log.append([{"value": float("nan")}])
 
 
-def test_cold_fold_of_a_long_log_reads_from_the_newest_checkpoint() -> None:
-    store = MemoryStore()
-    log = open_log(store)
-    for value in range(3 * CHECKPOINT_EVERY + 5):
-        log.append([Add(value)])
-    before = store.num_gets
-    assert open_log(store).fold() == log.fold()
-    assert (
-        store.num_gets - before == 3 + 5 + 1 + 1
-    )  # HEAD, checkpoint, its event; tail, absent slot; the other log's absent slot
-    assert log.verify() == log.position()
-
-
-@pytest.mark.parametrize("damage", [b"{", b'{"n":64,"head":"0","state":{"values":["a"]}}'])
-def test_an_unreadable_checkpoint_is_only_a_slow_start(damage: bytes) -> None:
-    store = MemoryStore()
-    log = open_log(store)
-    for value in range(CHECKPOINT_EVERY + 1):
-        log.append([Add(value)])
-    key = f"t/x/log-of-values/ckpt/{CHECKPOINT_EVERY:020d}.json"
-    store.put(key, damage)
-    assert open_log(store).fold() == log.fold()
-
-
-def test_a_lying_checkpoint_is_found_by_verify() -> None:
-    store = MemoryStore()
-    log = open_log(store)
-    for value in range(CHECKPOINT_EVERY):
-        log.append([Add(value)])
-    key = f"t/x/log-of-values/ckpt/{CHECKPOINT_EVERY:020d}.json"
-    store.put(key, forged(store.get(key), b"[0,1,2", b"[0,9,2"))
-    with pytest.raises(Corrupt, match="ckpt"):
-        open_log(store).verify()
-
-
 @pytest.mark.parametrize("damage", [b"not json", b"{}", b'{"actor":"", "n":2}'])
 def test_damaged_events_are_named(damage: bytes) -> None:
     store = MemoryStore()
@@ -164,6 +106,46 @@ def test_an_altered_event_breaks_the_chain() -> None:
         log.append([Add(value)])
     store.put(log.slot(2), forged(store.get(log.slot(2)), b'"value":1', b'"value":7'))
     with pytest.raises(Corrupt, match=r"00003\.json breaks the hash chain: it or .*00002\.json was altered"):
+        open_log(store).fold()
+
+
+def test_a_lost_event_is_missed_by_verify() -> None:
+    store = MemoryStore()
+    log = open_log(store)
+    for value in range(3):
+        log.append([Add(value)])
+    store.delete(log.slot(2))
+    with pytest.raises(Corrupt, match=r"00002\.json is missing, and yet there is .*00003\.json"):
+        log.verify()
+
+
+def test_an_event_carries_the_lowest_format_that_can_fold_it() -> None:
+    log = open_log(MemoryStore())
+    events = [log.append(ops) for ops in ([Add(1)], [Add(2), Take(1)], [Add(3)])]
+    assert [event.v for event in events] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("op", [b'{"op":"add","value":1}', b'{"op":"conjure","value":[1]}'])
+def test_a_newer_event_is_refused_by_name_never_skipped(op: bytes) -> None:
+    store = MemoryStore()
+    log = open_log(store)
+    for value in range(3):
+        log.append([Add(value)])
+    newer = forged(store.get(log.slot(2)), b'{"op":"add","value":1}', op)
+    store.put(log.slot(2), forged(newer, b'"v":1', b'"v":%d' % (FORMAT + 1)))
+    writer = open_log(store)
+    for use in (open_log(store).fold, lambda: list(log.events()), log.verify, lambda: writer.append([Add(3)])):
+        with pytest.raises(Refused, match=r"00002\.json has format 3; this program reads up to 2 \(update lorimer\)"):
+            use()
+    assert not store.exists(log.slot(4))
+
+
+def test_an_unknown_op_in_a_known_format_is_damage() -> None:
+    store = MemoryStore()
+    log = open_log(store)
+    log.append([Add(0)])
+    store.put(log.slot(1), forged(store.get(log.slot(1)), b'"add"', b'"conjure"'))
+    with pytest.raises(Corrupt, match=r"00001\.json is not a readable event"):
         open_log(store).fold()
 
 
