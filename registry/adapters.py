@@ -10,28 +10,33 @@ import getpass
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
-from registry import bases, publishing, verification
+from registry import bases, changes, history, publishing, verification
 from registry.aliases import heaviest
+from registry.changes import Change, Targets
 from registry.doctor import Marker, initialise, read_marker
-from registry.errors import NotFound, Refused
+from registry.errors import NotFound
 from registry.log import Event, Log
-from registry.manifest import BaseProfile, DatasetRecord, Parent, digest
-from registry.names import Alias, ModelRef, check_alias, check_name, parse_ref, parse_selector
-from registry.notices import announce
-from registry.ops import Delete, MoveAlias, Op, SetPolicy, format_of
+from registry.manifest import BaseProfile, Manifest, digest
+from registry.names import Alias, ModelRef, check_name, parse_ref
+from registry.notices import announced
+from registry.ops import MoveAlias, Op, format_of
 from registry.policy import Policy, read_policy
+from registry.publishing import Aborted, Also, Described
 from registry.settings import Settings
-from registry.store import Progress, ReadOnly, Store, open_store
+from registry.store import Progress, ReadOnly, Store, store_of
 from registry.trust import Trust, open_trust
 from registry.versions import (
+    FOLD,
     AdapterState,
     AdapterSummary,
+    Expected,
     Version,
     adapter_prefix,
     annotate,
@@ -41,6 +46,8 @@ from registry.versions import (
 __all__ = ["AdapterState", "AdapterSummary", "Registry", "Version", "open_registry"]
 
 UNSET = msgspec.UNSET
+HEARD_S = 5.0
+"""A notice this old is renewed before the commit: who listens does so for a while only."""
 
 
 class Registry:
@@ -82,148 +89,155 @@ class Registry:
         directory: Path,
         *,
         profile: BaseProfile | None = None,
-        parent: Parent | None = None,
-        dataset: DatasetRecord | None = None,
-        trainer: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        evidence: str | None = None,
-        trigger: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        aliases: Mapping[str, str | msgspec.UnsetType | None] | None = None,
+        aliases: Mapping[str, Expected] | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
+        also: Also | None = None,
         reason: str = "",
         progress: Progress | None = None,
+        **described: Unpack[Described],
     ) -> Version:
         """Validate, upload, commit; visible only at the commit. The same bytes published again are the same version.
 
         `aliases` moves these aliases to the new version in the same event; each value is the digest that alias
         must hold now (None: must not exist, UNSET: whatever it holds), else Conflict and nothing happens.
+        `also` is given the new digest and names what else belongs in that event: canary weights, retirements.
         """
         check_name(name, "adapter")
-        manifest = publishing.prepare(
-            Path(directory),
-            profile=profile,
-            profiles=self.bases,
-            parent=parent,
-            dataset=dataset,
-            trainer=dict(trainer or {}),
-            metrics=dict(metrics or {}),
-            evidence=evidence,
-            trigger=trigger,
-            tags=dict(tags or {}),
-        )
-        log = self.adapter_log(name)
+        manifest = publishing.prepare(Path(directory), profile, self.bases, described)
+        policy = None if policy is None else _policy_values(policy)
+        beside = publishing.beside(digest(manifest), aliases or {}, policy, reason, also)
+        return self.publish_as(name, directory, manifest, beside, progress)
+
+    def publish_as(
+        self,
+        name: str,
+        directory: Path,
+        manifest: Manifest,
+        beside: Sequence[Change] = (),
+        progress: Progress | None = None,
+    ) -> Version:
+        """Upload and commit files that were validated before, under the very manifest that describes them."""
         publication = publishing.Publication(
             store=self.store,
-            log=log,
             tenant=self.tenant,
+            adapter=name,
             actor=self.actor,
+            log=self.adapter_log(name),
+            commit=partial(self.commit, name, create=True),
+            clock=self.clock,
             directory=Path(directory),
             manifest=manifest,
             digest=digest(manifest),
-            tx=log.new_tx(),
-            aliases={check_alias(alias): expected for alias, expected in (aliases or {}).items()},
-            policy=None if policy is None else _policy_values(policy),
-            reason=reason,
+            beside=tuple(beside),
             progress=progress,
         )
-        return publication.run(self.clock())
+        return publication.run()
 
-    def resolve(self, ref: str | ModelRef) -> Version:
-        """The version a reference means now; strongly fresh."""
-        parsed = parse_ref(ref) if isinstance(ref, str) else ref
-        if parsed.tenant not in (None, self.tenant):
-            raise NotFound(f"no adapter {parsed.adapter!r} in tenant {parsed.tenant!r}")
-        return self.state(parsed.adapter).select(parsed.selector)
+    def resolve(self, ref: str | ModelRef, *, at: float | None = None) -> Version:
+        """The version a reference means now, strongly fresh, or meant `at` a time. Refused if it is quarantined."""
+        parsed = self._parsed(ref)
+        if at is not None:
+            return self.state(parsed.adapter, at=at).select(parsed.selector)
+        return self.state(parsed.adapter).servable(parsed.selector)
 
     def show(self, ref: str | ModelRef) -> Version:
-        """As `resolve`; a bare adapter name without the default alias means its newest version."""
-        parsed = parse_ref(ref) if isinstance(ref, str) else ref
+        """As `resolve`, quarantined or not; a bare adapter name without the default alias means its newest version."""
+        parsed = self._parsed(ref)
         state = self.state(parsed.adapter)
         bare = isinstance(ref, str) and "@" not in ref
         if bare and isinstance(parsed.selector, Alias) and parsed.selector.name not in state.aliases and state.versions:
             return state.versions[-1]
-        return self.resolve(parsed)
+        return state.select(parsed.selector)
 
-    def state(self, name: str) -> AdapterState:
-        """Everything the log says of one adapter, now."""
-        position = self.adapter_log(name).position()
-        if position.n == 0:
-            self._forget(name)
-            raise NotFound(f"no adapter {name!r}", hint="`lorimer registry list` shows what there is")
-        self.trust.check(position.state)
-        return position.state
+    def state(self, name: str, *, at: float | None = None) -> AdapterState:
+        """Everything the log says of one adapter, now, or as it said `at` a time."""
+        log = self.adapter_log(name)
+        state = log.fold()
+        if not state.created_at:
+            raise self._unknown(name)
+        self.trust.check(state)
+        if at is not None:
+            state = history.state_at(log.events(), self.trust.judge.fold, self._initial(name), at)
+        return state
 
     def list(self) -> Sequence[AdapterSummary]:
         names = self.store.folders(f"t/{self.tenant}/a/")
         states = (self.adapter_log(name).fold() for name in names)
         return [summarise(state) for state in states if state.updated_at]
 
-    def alias(
+    def commit(
         self,
         name: str,
-        alias: str,
-        target: str | Version | None,
-        *,
-        expect: str | msgspec.UnsetType | None = UNSET,
-        reason: str = "",
-    ) -> Event[Op]:
-        """Point `alias` to a version (`v2`, a digest, another alias), or to nothing. `expect` compares and swaps."""
-        check_alias(alias)
+        *asked: Change,
+        tx: str | None = None,
+        announced_at: float = float("-inf"),
+        create: bool = False,
+    ) -> Event[Op] | None:
+        """Append all that the changes ask for as one event; None when they ask for nothing.
 
-        def decide(state: AdapterState) -> list[Op]:
-            state.check_alias(alias, expect)
-            digest = None if target is None else _target(state, target).digest
-            to = {} if digest is None else {digest: 1.0}
-            return [MoveAlias(name=alias, to=to, expect=state.aliases.get(alias), reason=reason)]
+        What cannot be decided now is neither announced nor tried. `create`: the adapter need not exist yet.
+        """
+        log, tx = self.adapter_log(name), tx or self.adapter_log(name).new_tx()
 
-        return self._move(name, decide)
+        def decide(state: AdapterState) -> Sequence[Op]:
+            if not create and not state.created_at:
+                raise self._unknown(name)
+            if tx in state.aborted:
+                raise Aborted(f"{name}: this took so long that its transaction was given up", hint="run it again")
+            return changes.together(asked)(state)
+
+        now = self.clock()
+        if now - announced_at < HEARD_S:
+            return log.transact(decide, actor=self.actor, tx=tx)
+        if not log.rehearse(decide, actor=self.actor):
+            return None
+        with announced(self.store, self.tenant, name, tx, now):
+            return log.transact(decide, actor=self.actor, tx=tx)
+
+    def alias(self, name: str, alias: str, target: Targets, *, expect: Expected = UNSET, reason: str = "") -> Event[Op]:
+        """Point `alias` to a version (`v2`, a digest, another alias), to several by weight, or to nothing.
+
+        `expect` compares and swaps.
+        """
+        event = self.commit(name, changes.move(alias, target, expect=expect, reason=reason))
+        assert event is not None, "every move is recorded"
+        return event
 
     def rollback(self, name: str, alias: str = "prod", reason: str = "") -> Version:
-        """Put `alias` back to where the log says it stood before."""
-        chosen: list[Version] = []
+        """Put `alias` back to where the log says it stood before; the version that now has most of its weight."""
+        event = self.commit(name, changes.roll_back(alias, reason=reason))
+        assert event is not None, "every move is recorded"
+        (op,) = event.ops
+        assert isinstance(op, MoveAlias)
+        return self.show(f"{name}@{heaviest(op.to)}")
 
-        def decide(state: AdapterState) -> list[Op]:
-            targets = state.rollback_targets(alias)
-            chosen[:] = [state.select(parse_selector(heaviest(targets) or ""))]
-            return [MoveAlias(name=alias, to=targets, expect=state.aliases.get(alias), reason=reason, rollback=True)]
-
-        self._move(name, decide)
-        return chosen[0]
-
-    def set_policy(self, name: str, policy: Policy | Mapping[str, Any]) -> Event[Op]:
+    def set_policy(self, name: str, policy: Policy | Mapping[str, Any]) -> Event[Op] | None:
         """Replace the adapter's policy; it may be set before anything is published."""
-        check_name(name, "adapter")
-        values = _policy_values(policy)
-        return self._commit(name, lambda _: [SetPolicy(policy=values)])
+        return self.commit(check_name(name, "adapter"), changes.set_policy(_policy_values(policy)), create=True)
 
     def policy(self, name: str) -> Policy:
         return read_policy(self.state(name).policy)
 
     def delete(self, name: str, version: str, reason: str = "") -> Version:
-        """Make a version unreachable; Refused while an alias points to it or another version names it as parent."""
-        self.state(name)
-        deleted: list[Version] = []
+        """Make a version unreachable; Refused while an alias stands at it or another version names it as parent."""
+        found = changes.find(self.state(name), version)
+        self.commit(name, changes.retire(found.digest, reason=reason))
+        return found
 
-        def decide(state: AdapterState) -> list[Op]:
-            found = _target(state, version)
-            deleted[:] = [found]
-            if held := state.aliases_of(found.digest):
-                raise Refused(f"{found.name} is aliased {', '.join(held)}", hint="move or remove the alias first")
-            for child in state.versions:
-                if child.manifest.parent is not None and child.manifest.parent.digest == found.digest:
-                    raise Refused(f"{found.name} is the parent of {child.name}", hint="delete that one first")
-            return [Delete(digest=found.digest, reason=reason)]
+    def quarantine(self, name: str, version: str, reason: str, *, lift: bool = False) -> Version:
+        """Let nobody resolve a version except by its whole digest; `lift` ends that."""
+        found = changes.find(self.state(name), version)
+        self.commit(name, changes.quarantine(found.digest, reason=reason, lift=lift))
+        return found
 
-        self._commit(name, decide)
-        return deleted[0]
+    def abort(self, name: str, tx: str, reason: str = "") -> Event[Op] | None:
+        """Forbid `tx` to publish from now on; None when it has published, or may not any more."""
+        return self.commit(name, changes.abort([tx], reason=reason), create=True)
 
     def log(self, name: str) -> Sequence[Event[Op]]:
-        events = [*self.adapter_log(name).events()]
-        if not events:
-            self._forget(name)
-            raise NotFound(f"no adapter {name!r}", hint="`lorimer registry list` shows what there is")
-        return events
+        """Every event, oldest first; what broke the rules of its time is among them."""
+        self.state(name)
+        return [*self.adapter_log(name).events()]
 
     def verify(self, name: str, progress: Progress | None = None) -> verification.Report:
         """Read and hash everything again; Corrupt names the object."""
@@ -246,10 +260,11 @@ class Registry:
                     prefix,
                     self.clock,
                     op_type=Op,
-                    initial=AdapterState(tenant=self.tenant, adapter=name),
+                    initial=self._initial(name),
                     apply=self.trust.judge.fold,
                     annotate=annotate,
                     format_of=format_of,
+                    fold_version=FOLD,
                     sign=self.trust.sign(prefix),
                     authenticate=self.trust.authenticate(prefix),
                     admit=self.trust.admit,
@@ -257,28 +272,25 @@ class Registry:
                 )
             return self._logs[name]
 
-    def _move(self, name: str, decide: Callable[[AdapterState], Sequence[Op]]) -> Event[Op]:
-        """Announce and commit; what cannot be decided now is neither."""
-        self.state(name)
-        self.adapter_log(name).rehearse(decide, actor=self.actor)
-        tx = self.adapter_log(name).new_tx()
-        announce(self.store, self.tenant, name, tx, self.clock())
-        return self._commit(name, decide, tx)
+    def _initial(self, name: str) -> AdapterState:
+        return AdapterState(tenant=self.tenant, adapter=name)
 
-    def _commit(self, name: str, decide: Callable[[AdapterState], Sequence[Op]], tx: str | None = None) -> Event[Op]:
-        event = self.adapter_log(name).transact(decide, actor=self.actor, tx=tx)
-        assert event is not None, "every decision here has an op"
-        return event
+    def _parsed(self, ref: str | ModelRef) -> ModelRef:
+        parsed = parse_ref(ref) if isinstance(ref, str) else ref
+        if parsed.tenant not in (None, self.tenant):
+            raise NotFound(f"no adapter {parsed.adapter!r} in tenant {parsed.tenant!r}")
+        return parsed
 
-    def _forget(self, name: str) -> None:
+    def _unknown(self, name: str) -> NotFound:
         """Names that do not exist must not fill the memory of a long-lived gateway."""
         with self._lock:
             self._logs.pop(name, None)
+        return NotFound(f"no adapter {name!r}", hint="`lorimer registry list` shows what there is")
 
 
 def open_registry(settings: Settings, *, actor: str | None = None) -> Registry:
     """The registry the settings name; NotFound when nothing was ever initialised there."""
-    store = open_store(settings.store, s3_endpoint=settings.s3_endpoint)
+    store = store_of(settings)
     marker = read_marker(store)
     return Registry(
         ReadOnly(store) if marker.read_only else store, settings.tenant, actor=actor, trust=open_trust(settings)
@@ -291,10 +303,6 @@ def default_actor() -> str:
     except (KeyError, OSError):
         user = "unknown"
     return f"{user}@{socket.gethostname()}"
-
-
-def _target(state: AdapterState, target: str | Version) -> Version:
-    return state.select(parse_selector(target.digest if isinstance(target, Version) else target))
 
 
 def _policy_values(policy: Policy | Mapping[str, Any]) -> dict[str, Any]:

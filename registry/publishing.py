@@ -1,8 +1,9 @@
 """Publish: everything up to the commit is invisible, the commit is one event, a crash at any step leaves no half.
 
-    dirty marker -> blobs -> size and hash read back -> the event (visible only now)
+    notice -> blobs that no live version has -> size and hash read back -> the event (visible only now)
 
-A rerun after a crash uploads again under a new tx; blobs of a tx without an event belong to nobody.
+Blobs of a transaction without an event belong to nobody: a collector forbids the transaction, then deletes them. A
+publisher that was too slow learns of it before it can commit, and uploads again under a new transaction.
 """
 
 from __future__ import annotations
@@ -10,35 +11,53 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict
 
-import msgspec
-
-from registry import bases
+from registry import bases, changes
 from registry.adapter_config import CONFIG_FILE, read_adapter_config
+from registry.changes import Change
 from registry.errors import Conflict, Invalid
-from registry.log import Log
-from registry.manifest import BaseProfile, DatasetRecord, Manifest, Parent
-from registry.notices import announce
-from registry.ops import MoveAlias, Op, Publish, SetPolicy
+from registry.log import Event, Log
+from registry.manifest import BaseProfile, DatasetRecord, FileEntry, Manifest, Parent
+from registry.notices import announced
+from registry.ops import Op, Publish
 from registry.store import Progress, Store
 from registry.transfer import Meter, upload
 from registry.validation import check_adapter, check_folder
-from registry.versions import AdapterState, Version, adapter_prefix
+from registry.versions import AdapterState, Expected, Version, adapter_prefix
+
+ATTEMPTS = 16
+"""Only collectors without any grace can spoil more than one."""
+HINT = "give `lorimer registry gc` a longer --grace"
+
+Also = Callable[[str], Sequence[Change]]
+
+
+class Described(TypedDict, total=False):
+    """What a manifest says beyond the files: where the version comes from, and how good it is."""
+
+    parent: Parent | None
+    dataset: DatasetRecord | None
+    trainer: Mapping[str, Any] | None
+    metrics: Mapping[str, float] | None
+    evidence: str | None
+    trigger: str | None
+    tags: Mapping[str, str] | None
+
+
+class Aborted(Conflict):
+    """A collector gave the transaction up before it could commit."""
+
+
+class Commit(Protocol):
+    def __call__(self, *asked: Change, tx: str, announced_at: float) -> Event[Op] | None: ...
 
 
 def prepare(
     directory: Path,
-    *,
     profile: BaseProfile | None,
     profiles: Callable[[], Sequence[BaseProfile]],
-    parent: Parent | None,
-    dataset: DatasetRecord | None,
-    trainer: dict[str, Any],
-    metrics: dict[str, float],
-    evidence: str | None,
-    trigger: str | None,
-    tags: dict[str, str],
+    described: Described,
 ) -> Manifest:
     """Validate the folder and describe it. Without a profile, the base is found by the config's base name."""
     files = check_folder(directory)
@@ -52,17 +71,35 @@ def prepare(
         alpha=checked.alpha,
         targets=checked.targets,
         base=profile.identity,
-        parent=parent,
-        dataset=dataset,
-        trainer=trainer,
-        metrics=metrics,
-        evidence=evidence,
-        trigger=trigger,
-        tags=tags,
+        parent=described.get("parent"),
+        dataset=described.get("dataset"),
+        trainer=dict(described.get("trainer") or {}),
+        metrics=dict(described.get("metrics") or {}),
+        evidence=described.get("evidence"),
+        trigger=described.get("trigger"),
+        tags=dict(described.get("tags") or {}),
     )
-    if evidence is not None and manifest.file(evidence) is None:
-        raise Invalid(f"evidence {evidence!r} is not a file in {directory}", param="evidence")
+    if manifest.evidence is not None and manifest.file(manifest.evidence) is None:
+        raise Invalid(f"evidence {manifest.evidence!r} is not a file in {directory}", param="evidence")
     return manifest
+
+
+def beside(
+    digest: str,
+    aliases: Mapping[str, Expected],
+    policy: Mapping[str, Any] | None,
+    reason: str,
+    also: Also | None,
+) -> list[Change]:
+    """What belongs in the event that publishes `digest`; what is so already is not done again."""
+
+    def settle(alias: str, expected: Expected) -> Change:
+        moved = changes.move(alias, digest, expect=expected, reason=reason)
+        return lambda state: [] if state.standing(alias) == {digest: 1.0} else moved(state)
+
+    settled = [settle(alias, expected) for alias, expected in aliases.items()]
+    decided = [] if policy is None else [changes.set_policy(policy)]
+    return [*settled, *decided, *(also(digest) if also else ())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,48 +107,78 @@ class Publication:
     """One folder on its way to being a version of one adapter."""
 
     store: Store
-    log: Log[Op, AdapterState]
     tenant: str
+    adapter: str
     actor: str
+    log: Log[Op, AdapterState]
+    commit: Commit
+    clock: Callable[[], float]
     directory: Path
     manifest: Manifest
     digest: str
-    tx: str
-    aliases: Mapping[str, str | msgspec.UnsetType | None]
-    policy: dict[str, Any] | None
-    reason: str
+    beside: tuple[Change, ...]
     progress: Progress | None
 
-    def run(self, now: float) -> Version:
-        state = self.log.fold()
-        if self.log.rehearse(self._missing, actor=self.actor):  # what is refused or lost fails here, before any upload
-            announce(self.store, self.tenant, state.adapter, self.tx, now)
-        if state.find(self.digest) is None:
-            self._upload(f"{adapter_prefix(self.tenant, state.adapter)}/blobs")
-        self.log.transact(self._missing, actor=self.actor, tx=self.tx)
-        version = self.log.fold().find(self.digest)
-        if version is None:
-            raise Conflict(f"{state.adapter}: the version just published was deleted by somebody else")
+    def run(self) -> Version:
+        tx, stored = self.log.new_tx(), set[str]()
+        for _ in range(ATTEMPTS):
+            try:
+                self._attempt(tx, stored)
+            except Aborted:
+                tx, stored = self.log.new_tx(), set()
+            except _Gone:
+                continue
+            else:
+                break
+        else:
+            raise Conflict(
+                f"{self.adapter}: {ATTEMPTS} uploads were collected before they could be committed", hint=HINT
+            )
+        if (version := self.log.fold().find(self.digest)) is None:
+            raise Conflict(f"{self.adapter}: the version just published was deleted by somebody else")
         return version
 
-    def _missing(self, state: AdapterState) -> list[Op]:
-        """The ops that give this state the version, aliases and policy wanted; none when it has them all."""
-        ops: list[Op] = []
-        if state.find(self.digest) is None:
-            loc = {entry.sha256: self.tx for entry in self.manifest.files}
-            ops.append(Publish(digest=self.digest, manifest=self.manifest, loc=loc))
-        for alias, expected in self.aliases.items():
-            current = state.aliases.get(alias)
-            if current != self.digest:
-                state.check_alias(alias, expected)
-                ops.append(MoveAlias(name=alias, to={self.digest: 1.0}, expect=current, reason=self.reason))
-        if self.policy is not None and state.policy != self.policy:
-            ops.append(SetPolicy(policy=self.policy))
-        return ops
+    def _attempt(self, tx: str, stored: set[str]) -> None:
+        """Store what no live version has, then commit; `stored` gains the sha256s that lie there under `tx`."""
 
-    def _upload(self, prefix: str) -> None:
+        def publish(state: AdapterState) -> list[Op]:
+            if state.find(self.digest) is not None:
+                return []
+            there = dict(state.blobs())
+            loc = {entry.sha256: there.get(entry.sha256, tx) for entry in self.manifest.files}
+            return [Publish(digest=self.digest, manifest=self.manifest, loc=loc)]
+
+        def publish_stored(state: AdapterState) -> list[Op]:
+            ops = publish(state)
+            if self._missing(ops, tx, stored):
+                raise _Gone
+            return ops
+
+        # what is refused, or a lost compare-and-swap, fails here, before anything is uploaded
+        ops = self.log.rehearse(changes.together([publish, *self.beside]), actor=self.actor)
+        if not ops:
+            return
+        now = self.clock()
+        with announced(self.store, self.tenant, self.adapter, tx, now):
+            self._upload(self._missing(ops, tx, stored), tx, stored)
+            self.commit(publish_stored, *self.beside, tx=tx, announced_at=now)
+
+    def _missing(self, ops: Sequence[Op], tx: str, stored: set[str]) -> list[FileEntry]:
+        """The blobs that a publish counts on under our own transaction, and that nobody has stored yet."""
+        wanted = {sha256 for op in ops if isinstance(op, Publish) for sha256, at in op.loc.items() if at == tx} - stored
+        return [entry for sha256, entry in self._entries().items() if sha256 in wanted]
+
+    def _upload(self, blobs: Sequence[FileEntry], tx: str, stored: set[str]) -> None:
         """Each blob once: the commit must never name bytes that are not there."""
-        blobs = {entry.sha256: entry for entry in self.manifest.files}.values()
         meter = Meter(sum(entry.size for entry in blobs), self.progress, passes=2)
         for entry in blobs:
-            upload(self.store, f"{prefix}/{entry.sha256}.{self.tx}", self.directory / entry.path, entry, meter)
+            key = f"{adapter_prefix(self.tenant, self.adapter)}/blobs/{entry.sha256}.{tx}"
+            upload(self.store, key, self.directory / entry.path, entry, meter)
+            stored.add(entry.sha256)
+
+    def _entries(self) -> dict[str, FileEntry]:
+        return {entry.sha256: entry for entry in self.manifest.files}
+
+
+class _Gone(Exception):
+    """A blob that another version had went away with it: it must be stored after all."""

@@ -20,6 +20,8 @@ from registry.reviews import Verdict, fold_review
 from registry.rules import Rules
 from registry.sharing import fold_grant
 
+FOLD = 2
+"""Goes up whenever the same events fold to another state, so that no checkpoint of an older fold is believed."""
 FULL_DIGEST = len("sha256:") + 64
 
 Expected = str | Mapping[str, float] | msgspec.UnsetType | None
@@ -118,7 +120,9 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
 
     def children_of(self, digest: str) -> list[Version]:
         """Live versions of this adapter that were made from this one."""
-        return [each for each in self.versions if each.manifest.parent is not None and each.manifest.parent.digest == digest]
+        return [
+            each for each in self.versions if each.manifest.parent is not None and each.manifest.parent.digest == digest
+        ]
 
     def standing(self, alias: str) -> dict[str, float]:
         """Every version an alias stands at, with its weight; empty when it is not set."""
@@ -189,11 +193,11 @@ def adapter_prefix(tenant: str, adapter: str) -> str:
 
 def fold(state: AdapterState, event: Event[Op]) -> AdapterState:
     """One event applied; total: a committed event is never refused."""
-    if event.n == 1:
-        state = msgspec.structs.replace(state, created_at=event.time)
     for op in event.ops:
         state = _apply(state, event, op)
-    return msgspec.structs.replace(state, updated_at=event.time)
+    if all(isinstance(op, Abort) for op in event.ops):  # an end of what never was: it makes and changes no adapter
+        return state
+    return msgspec.structs.replace(state, created_at=state.created_at or event.time, updated_at=event.time)
 
 
 def after(state: AdapterState, ops: Sequence[Op]) -> AdapterState:
