@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -59,9 +60,12 @@ class DirectoryStore:
         with self._errors("read", key):
             return self._path(key).read_bytes()
 
-    def chunks(self, key: str) -> Iterator[bytes]:
+    def chunks(self, key: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         with self._errors("read", key), self._path(key).open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
+            file.seek(begin)
+            left = sys.maxsize if end is None else end - begin
+            while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):
+                left -= len(chunk)
                 yield chunk
 
     def fetch(self, key: str, path: Path) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from registry.errors import Invalid
 
 PREFIX = "LORIMER_"
+Addressing = Literal["auto", "path", "virtual"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +22,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     store: str = "file://.lorimer"
     s3_endpoint: str | None = None
+    """URL of an S3 server other than AWS. Credentials come from boto3's usual places, never from here."""
+    s3_region: str | None = None
+    """Without it, AWS_DEFAULT_REGION or the profile's, else us-east-1."""
+    s3_addressing: Addressing = "auto"
+    """How the bucket is named in URLs; auto is path where s3_endpoint is set."""
+    s3_sse: Literal["", "AES256", "aws:kms"] = ""
+    """Server-side encryption asked for with every object; empty leaves it to the bucket's default."""
+    s3_sse_key_id: str = ""
+    """The KMS key, where s3_sse is aws:kms; empty means the account's own."""
     cache_dir: str = "~/.cache/lorimer"
     cache_bytes: int = 64 << 30
     """Disk for verified adapters; those not asked for longest go first."""

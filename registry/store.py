@@ -16,6 +16,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from registry.errors import Invalid, NotFound, Refused, Unavailable
+from registry.settings import Addressing, Settings
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -52,8 +53,8 @@ class Store(Protocol):
 
     def get(self, key: str) -> bytes: ...
 
-    def chunks(self, key: str) -> Iterator[bytes]:
-        """The value as a stream."""
+    def chunks(self, key: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The value, or these bytes of it, as a stream. Ranges are asked of large values only."""
         ...
 
     def fetch(self, key: str, path: Path) -> None:
@@ -75,9 +76,19 @@ class Store(Protocol):
         ...
 
 
-def open_store(url: str, *, s3_endpoint: str | None = None) -> Store:
+def open_store(
+    url: str,
+    *,
+    s3_endpoint: str | None = None,
+    s3_region: str | None = None,
+    s3_addressing: Addressing = "auto",
+    s3_sse: str = "",
+    s3_sse_key_id: str = "",
+) -> Store:
     """`file:///dir`, `file://relative/dir` or `s3://bucket/prefix`. Opening touches nothing yet."""
     parts = urlsplit(url)
+    if parts.scheme != "file" and "@" in parts.netloc:  # and what is refused is printed
+        raise Invalid("the store's URL holds a user or password", hint="give them through AWS_*", param="store")
     if parts.scheme == "file":
         from registry.directory import DirectoryStore
 
@@ -86,12 +97,35 @@ def open_store(url: str, *, s3_endpoint: str | None = None) -> Store:
             raise Invalid(f"store {url!r} names no directory", hint="write file:///absolute/dir", param="store")
         return DirectoryStore(Path(path))
     if parts.scheme == "s3":
+        from registry.bucket import Bucket
         from registry.s3 import S3Store
 
         if not parts.netloc:
             raise Invalid(f"store {url!r} names no bucket", hint="write s3://bucket/prefix", param="store")
-        return S3Store(parts.netloc, parts.path.strip("/"), endpoint=s3_endpoint)
+        return S3Store(
+            Bucket(
+                parts.netloc,
+                parts.path.strip("/"),
+                endpoint=s3_endpoint,
+                region=s3_region,
+                addressing=s3_addressing,
+                sse=s3_sse,
+                sse_key_id=s3_sse_key_id,
+            )
+        )
     raise Invalid(f"store {url!r} is not understood", hint="use file:///dir or s3://bucket/prefix", param="store")
+
+
+def store_of(settings: Settings, url: str = "") -> Store:
+    """The store the settings name, or another one reached in the same way."""
+    return open_store(
+        url or settings.store,
+        s3_endpoint=settings.s3_endpoint,
+        s3_region=settings.s3_region,
+        s3_addressing=settings.s3_addressing,
+        s3_sse=settings.s3_sse,
+        s3_sse_key_id=settings.s3_sse_key_id,
+    )
 
 
 def check_key(key: str) -> str:

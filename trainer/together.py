@@ -17,7 +17,7 @@ from monitoring.monitor import Monitor
 from registry.adapters import Registry, open_registry
 from registry.errors import Conflict
 from registry.settings import Settings
-from registry.store import open_store
+from registry.store import store_of
 from serving.base import Base
 from serving.gateway.gateway import open_gateway, request_log
 from serving.gateway.server import GatewayServer
@@ -72,7 +72,7 @@ class Together:
 
 def ensure_registry(settings: Settings, say: Callable[[str], None]) -> Registry:
     """Open the store's registry; where there is none, probe the store and create it."""
-    store = open_store(settings.store, s3_endpoint=settings.s3_endpoint)
+    store = store_of(settings)
     with suppress(Conflict):
         marker = Registry(store, settings.tenant).init()
         say(f"registry {settings.store}, format {marker.format}")

@@ -10,7 +10,7 @@ import msgspec
 from registry.adapters import Registry
 from registry.doctor import Verdict, probe
 from registry.errors import Refused
-from registry.store import open_store
+from registry.store import store_of
 from registry.terminal import Terminal, command, progress_bar, table
 
 
@@ -19,7 +19,7 @@ from registry.terminal import Terminal, command, progress_bar, table
 @command
 def init(terminal: Terminal, read_only: bool) -> None:
     """Probe the store and create a registry in it. Doing it again changes nothing."""
-    store = open_store(terminal.settings.store, s3_endpoint=terminal.settings.s3_endpoint)
+    store = store_of(terminal.settings)
     marker = Registry(store, terminal.settings.tenant).init(read_only=read_only)
     mode = "read-only" if marker.read_only else "writable"
     terminal.result(msgspec.to_builtins(marker), f"{mode} registry at {store.url}")
@@ -34,7 +34,7 @@ def doctor(terminal: Terminal, url: str | None) -> None:
     Creates a few small objects below doctor/ in the real bucket and prefix, races for them over
     separate connections, and removes them. Exits 5 when the store must not be used.
     """
-    store = open_store(url or terminal.settings.store, s3_endpoint=terminal.settings.s3_endpoint)
+    store = store_of(terminal.settings, url or "")
     with progress_bar(terminal, "racing", count=True) as progress:
         verdict = probe(store, progress=progress)
     if not verdict.passed:

@@ -12,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from registry.bucket import Bucket
 from registry.errors import NotFound, Refused, Unavailable
 from registry.s3 import S3Store
 from registry.store import Uncertain, create_surely
@@ -26,6 +27,10 @@ class ScriptedServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script: list[tuple[int, str] | str] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
 
     def next_answer(self) -> tuple[int, str] | str:
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -78,7 +83,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def store(server: ScriptedServer) -> S3Store:
-    return S3Store("bucket", "some/prefix", endpoint=f"http://127.0.0.1:{server.server_port}", read_timeout_s=0.3)
+    return S3Store(Bucket("bucket", "some/prefix", endpoint=server.url, read_timeout_s=0.3), sleep=lambda _: None)
 
 
 def test_a_create_is_one_conditional_checked_typed_request(server: ScriptedServer, store: S3Store) -> None:
@@ -168,7 +173,7 @@ def test_a_failed_download_leaves_no_file(server: ScriptedServer, store: S3Store
 
 
 def test_nobody_listens() -> None:
-    store = S3Store("bucket", endpoint="http://127.0.0.1:9")
+    store = S3Store(Bucket("bucket", endpoint="http://127.0.0.1:9"))
     with pytest.raises(Unavailable, match=r"cannot reach s3://bucket at http://127\.0\.0\.1:9") as caught:
         store.create("k", b"")
     assert not isinstance(caught.value, Uncertain)
@@ -176,7 +181,7 @@ def test_nobody_listens() -> None:
 
 def test_an_endpoint_that_is_no_url() -> None:
     with pytest.raises(Unavailable, match="LORIMER_S3_ENDPOINT"):
-        S3Store("bucket", endpoint="not a url").create("k", b"")
+        S3Store(Bucket("bucket", endpoint="not a url")).create("k", b"")
 
 
 def test_no_credentials(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -185,13 +190,13 @@ def test_no_credentials(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    store = S3Store("bucket", endpoint=f"http://127.0.0.1:{server.server_port}")
+    store = S3Store(Bucket("bucket", endpoint=server.url))
     with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
         store.get("k")
 
 
 def test_a_bucket_that_is_not_there(moto_endpoint: str) -> None:
-    store = S3Store("absent", endpoint=moto_endpoint)
+    store = S3Store(Bucket("absent", endpoint=moto_endpoint))
     for call in (lambda: store.create("k", b""), lambda: store.get("k"), lambda: list(store.list(""))):
         with pytest.raises(Unavailable, match="bucket absent does not exist"):
             call()

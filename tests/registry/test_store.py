@@ -56,13 +56,21 @@ def test_files_are_streamed_whole(store: Store, tmp_path: Path) -> None:
 def test_large_files_go_in_parts(open_again: OpenAgain, tmp_path: Path) -> None:
     store = open_again()
     if isinstance(store, S3Store):
-        store._part_bytes = 5 << 20
+        store = S3Store(store._bucket, single_bytes=5 << 20, part_bytes=5 << 20)
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"0123456789abcdef" * (7 << 16))
     assert store.create_file("f/large", source)
     assert not store.create_file("f/large", source)
     store.fetch("f/large", target)
     assert target.read_bytes() == source.read_bytes()
+
+
+@every_store
+def test_ranges(store: Store) -> None:
+    data = bytes(range(256)) * 20
+    store.create("r/x", data)
+    for begin, end in ((0, None), (0, 7), (7, 9), (9, 9), (5119, None), (5000, 9999), (5120, None), (9999, None)):
+        assert b"".join(store.chunks("r/x", begin, end)) == data[begin:end]
 
 
 @every_store
@@ -96,7 +104,7 @@ def test_lists_are_lexicographic_over_whole_keys(store: Store) -> None:
 @every_store
 def test_lists_longer_than_a_page(store: Store) -> None:
     if isinstance(store, S3Store):
-        store._page_keys = 3
+        store = S3Store(store._bucket, page_keys=3)
     keys = [f"p/{number:05d}/x" for number in range(8)]
     assert all(store.create(key, b"") for key in keys)
     assert list(store.list("p/")) == keys
