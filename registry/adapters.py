@@ -25,6 +25,7 @@ from registry.errors import NotFound
 from registry.log import Event, Log
 from registry.manifest import BaseProfile, Manifest, digest
 from registry.names import Alias, ModelRef, check_name, parse_ref
+from registry.neighbours import Neighbours
 from registry.notices import announced
 from registry.ops import MoveAlias, Op, format_of
 from registry.policy import Policy, read_policy
@@ -68,6 +69,7 @@ class Registry:
         self.trust = trust or Trust()
         self._logs: dict[str, Log[Op, AdapterState]] = {}
         self._lock = Lock()
+        self._neighbours = Neighbours(self.tenant, lambda owner: Registry(store, owner, clock, self.actor, self.trust))
 
     def init(self, *, read_only: bool = False) -> Marker:
         """Probe the store and create registry.json; a store that fails is Refused unless read-only."""
@@ -135,15 +137,14 @@ class Registry:
 
     def resolve(self, ref: str | ModelRef, *, at: float | None = None) -> Version:
         """The version a reference means now, strongly fresh, or meant `at` a time. Refused if it is quarantined."""
-        parsed = self._parsed(ref)
-        if at is not None:
-            return self.state(parsed.adapter, at=at).select(parsed.selector)
-        return self.state(parsed.adapter).servable(parsed.selector)
+        parsed = parse_ref(ref) if isinstance(ref, str) else ref
+        state = self.reach(parsed, at=at)
+        return state.servable(parsed.selector) if at is None else state.select(parsed.selector)
 
     def show(self, ref: str | ModelRef) -> Version:
         """As `resolve`, quarantined or not; a bare adapter name without the default alias means its newest version."""
-        parsed = self._parsed(ref)
-        state = self.state(parsed.adapter)
+        parsed = parse_ref(ref) if isinstance(ref, str) else ref
+        state = self.reach(parsed)
         bare = isinstance(ref, str) and "@" not in ref
         if bare and isinstance(parsed.selector, Alias) and parsed.selector.name not in state.aliases and state.versions:
             return state.versions[-1]
@@ -159,6 +160,12 @@ class Registry:
         if at is not None:
             state = history.state_at(log.events(), self.trust.judge.fold, self._initial(name), at)
         return state
+
+    def reach(self, ref: ModelRef, *, at: float | None = None) -> AdapterState:
+        """What a reference looks into: this tenant's adapter, or as much of another's as is shared with this one."""
+        if ref.tenant in (None, self.tenant):
+            return self.state(ref.adapter, at=at)
+        return self._neighbours.state(ref.tenant, ref.adapter, at=at)
 
     def list(self) -> Sequence[AdapterSummary]:
         names = self.store.folders(f"t/{self.tenant}/a/")
@@ -274,12 +281,6 @@ class Registry:
 
     def _initial(self, name: str) -> AdapterState:
         return AdapterState(tenant=self.tenant, adapter=name)
-
-    def _parsed(self, ref: str | ModelRef) -> ModelRef:
-        parsed = parse_ref(ref) if isinstance(ref, str) else ref
-        if parsed.tenant not in (None, self.tenant):
-            raise NotFound(f"no adapter {parsed.adapter!r} in tenant {parsed.tenant!r}")
-        return parsed
 
     def _unknown(self, name: str) -> NotFound:
         """Names that do not exist must not fill the memory of a long-lived gateway."""
