@@ -18,12 +18,13 @@ from typing import Any, Unpack
 import msgspec
 
 from registry import bases, changes, history, publishing, verification
+from registry.access import admitted
 from registry.aliases import heaviest
 from registry.changes import Change, Targets
-from registry.doctor import Marker, initialise, read_marker
 from registry.errors import NotFound
 from registry.log import Event, Log
 from registry.manifest import BaseProfile, Manifest, digest
+from registry.marker import FORMAT, Marker, check_format, initialise, read_marker
 from registry.names import Alias, ModelRef, check_name, parse_ref
 from registry.neighbours import Neighbours
 from registry.notices import announced
@@ -31,7 +32,7 @@ from registry.ops import MoveAlias, Op, format_of
 from registry.policy import Policy, read_policy
 from registry.publishing import Aborted, Also, Described
 from registry.settings import Settings
-from registry.store import Progress, ReadOnly, Store, store_of
+from registry.store import Progress, Store, store_of
 from registry.trust import Trust, open_trust
 from registry.versions import (
     FOLD,
@@ -60,20 +61,23 @@ class Registry:
         tenant: str = "default",
         clock: Callable[[], float] = time.time,
         actor: str | None = None,
+        *,
         trust: Trust | None = None,
+        format: int = FORMAT,
     ) -> None:
         self.store = store
         self.tenant = check_name(tenant, "tenant")
         self.clock = clock
         self.actor = actor if actor is not None else default_actor()
         self.trust = trust or Trust()
+        self.format = format
         self._logs: dict[str, Log[Op, AdapterState]] = {}
         self._lock = Lock()
         self._neighbours = Neighbours(self.tenant, lambda owner: Registry(store, owner, clock, self.actor, self.trust))
 
-    def init(self, *, read_only: bool = False) -> Marker:
+    def init(self, *, read_only: bool = False, writer: str | None = None) -> Marker:
         """Probe the store and create registry.json; a store that fails is Refused unless read-only."""
-        return initialise(self.store, clock=self.clock, read_only=read_only)
+        return initialise(self.store, clock=self.clock, read_only=read_only, writer=writer)
 
     def register_base(self, profile: BaseProfile) -> BaseProfile:
         """Record what the base accepts; registering it again adds its names."""
@@ -274,7 +278,7 @@ class Registry:
                     fold_version=FOLD,
                     sign=self.trust.sign(prefix),
                     authenticate=self.trust.authenticate(prefix),
-                    admit=self.trust.admit,
+                    admit=self._admit,
                     trust_checkpoints=not self.trust.roots,
                 )
             return self._logs[name]
@@ -288,13 +292,21 @@ class Registry:
             self._logs.pop(name, None)
         return NotFound(f"no adapter {name!r}", hint="`lorimer registry list` shows what there is")
 
+    def _admit(self, state: AdapterState, event: Event[Op]) -> None:
+        check_format(event, self.format)
+        self.trust.admit(state, event)
+
 
 def open_registry(settings: Settings, *, actor: str | None = None) -> Registry:
     """The registry the settings name; NotFound when nothing was ever initialised there."""
     store = store_of(settings)
     marker = read_marker(store)
     return Registry(
-        ReadOnly(store) if marker.read_only else store, settings.tenant, actor=actor, trust=open_trust(settings)
+        admitted(store, marker, settings.writer),
+        settings.tenant,
+        actor=actor,
+        trust=open_trust(settings),
+        format=marker.format,
     )
 
 

@@ -1,7 +1,7 @@
 """Can this store hold a registry? Asks the real bucket and prefix, and believes only what it sees.
 
-`probe` measures create-if-absent, races over separate connections, and listing. `registry.json` keeps the verdict;
-a store that fails is never written to.
+`probe` measures create-if-absent, races over separate connections, listing, ranged reads and deletion. Knows nothing
+of what is done with its verdict.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from registry.canonical import canonical
-from registry.errors import Corrupt, LorimerError, NotFound, Refused
+from registry.errors import LorimerError, NotFound
 from registry.store import Store, create_surely
 from registry.ulid import ulid
 
-FORMAT = 1
-MARKER = "registry.json"
+RACES = "races"
 RACERS = 8
 ROUNDS = 20
 
@@ -43,14 +41,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def failures(self) -> list[str]:
         return [f"{check.name}: {check.detail}" for check in self.checks if check.passed is False]
 
+    @property
+    def holds_one_writer(self) -> bool:
+        """Whether all that a single writer relies on is sound: everything but the races."""
+        return all(check.passed is not False or check.name == RACES for check in self.checks)
 
-class Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """`registry.json`."""
-
-    format: int = FORMAT
-    created_at: float
-    read_only: bool
-    verdict: Verdict
+    @property
+    def in_words(self) -> str:
+        if self.passed:
+            return f"{self.url} can hold a registry"
+        if self.holds_one_writer:
+            return f"{self.url} can hold a registry with a single writer, or one that is only read"
+        return f"{self.url} can hold a registry that is only read"
 
 
 @runtime_checkable
@@ -83,6 +85,8 @@ def probe(
             _check_races(store, f"{prefix}/race", racers, rounds, progress),
             _check_list(store, f"{prefix}/list"),
             _check_overwrite(store, f"{prefix}/put"),
+            _check_range(store, f"{prefix}/range"),
+            _check_delete(store, f"{prefix}/delete"),
             *_facts(store, f"{prefix}/sha256"),
         ]
     finally:
@@ -90,39 +94,6 @@ def probe(
             for key in list(store.list(f"{prefix}/")):
                 store.delete(key)
     return Verdict(url=store.url, passed=all(check.passed is not False for check in checks), checks=tuple(checks))
-
-
-def initialise(store: Store, *, clock: Callable[[], float] = time.time, read_only: bool = False) -> Marker:
-    """Create registry.json, or return the one that is there. A store that fails the probe is Refused."""
-    with suppress(NotFound):
-        marker = read_marker(store)
-        if read_only or not marker.read_only:
-            return marker
-    verdict = probe(store, clock=clock)
-    if not verdict.passed and not read_only:
-        raise Refused(
-            f"{store.url} cannot hold a writable registry: {'; '.join(verdict.failures)}",
-            hint="use another store, or --read-only",
-        )
-    marker = Marker(created_at=clock(), read_only=read_only, verdict=verdict)
-    if not create_surely(store, MARKER, canonical(marker)):
-        found = read_marker(store)
-        if not found.read_only:
-            return found
-        store.put(MARKER, canonical(marker))
-    return marker
-
-
-def read_marker(store: Store) -> Marker:
-    try:
-        marker = msgspec.json.decode(store.get(MARKER), type=Marker)
-    except NotFound:
-        raise NotFound(f"{store.url} holds no registry", hint="create one: lorimer registry init") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Corrupt(f"{MARKER} in {store.url} is not readable: {error}") from error
-    if marker.format > FORMAT:
-        raise Refused(f"{store.url} has registry format {marker.format}; this program knows {FORMAT}")
-    return marker
 
 
 def _check_create(store: Store, key: str) -> list[Check]:
@@ -160,7 +131,7 @@ def _check_races(
             if progress is not None:
                 progress(number + 1, rounds)
     detail = f"{rounds - len(bad)}/{rounds} rounds of {racers} racers had exactly one winner"
-    return Check(name="races", passed=not bad, detail="; ".join([detail, *bad[:2]]))
+    return Check(name=RACES, passed=not bad, detail="; ".join([detail, *bad[:2]]))
 
 
 def _check_list(store: Store, prefix: str) -> Check:
@@ -170,10 +141,12 @@ def _check_list(store: Store, prefix: str) -> Check:
         create_surely(store, key, b"x")
         if list(store.list(f"{prefix}/")) != keys[: number + 1]:
             return Check(name="list after write", passed=False, detail=f"{key} was not listed right after its write")
-    ordered = list(store.list(f"{prefix}/", start_after=keys[2])) == keys[3:]
-    return Check(
-        name="list after write", passed=ordered, detail="complete" if ordered else "start-after is not honoured"
-    )
+    if list(store.list(f"{prefix}/", start_after=keys[2])) != keys[3:]:
+        return Check(name="list after write", passed=False, detail="start-after is not honoured")
+    folder = prefix.rpartition("/")[2]
+    if folder not in store.folders(prefix.removesuffix(folder)):
+        return Check(name="list after write", passed=False, detail="folders are not listed")
+    return Check(name="list after write", passed=True, detail="complete")
 
 
 def _check_overwrite(store: Store, key: str) -> Check:
@@ -181,6 +154,26 @@ def _check_overwrite(store: Store, key: str) -> Check:
         store.put(key, data)
     read = store.get(key) == b"two"
     return Check(name="read after overwrite", passed=read, detail="fresh" if read else "stale")
+
+
+def _check_range(store: Store, key: str) -> Check:
+    create_surely(store, key, b"0123456789")
+    found = b"".join(store.chunks(key, 3, 7))
+    return Check(name="ranged read", passed=found == b"3456", detail="exact" if found == b"3456" else f"got {found!r}")
+
+
+def _check_delete(store: Store, key: str) -> Check:
+    """A role that may not delete can still do all but collect garbage."""
+    create_surely(store, key, b"x")
+    try:
+        store.delete(key)
+        store.delete(key)
+    except LorimerError as error:
+        return Check(name="delete", passed=None, detail=f"not allowed: {error.message}")
+    with suppress(NotFound):
+        store.get(key)
+        return Check(name="delete", passed=False, detail="a deleted key can still be read")
+    return Check(name="delete", passed=True, detail="gone at once")
 
 
 def _facts(store: Store, key: str) -> Sequence[Check]:

@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """File of the private key that this process signs with; `lorimer registry key new` makes one."""
     trusted_keys: str | None = None
     """File of root public keys: then nothing is believed that does not go back to one of them."""
+    writer: str | None = None
+    """The name this process goes by where registry.json admits a single writer; one process at a time."""
     threads: int = 0
     """Torch intra-operator threads; 0 = one per core."""
 

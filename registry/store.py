@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from registry.errors import Invalid, NotFound, Refused, Unavailable
+from registry.errors import Invalid, NotFound, Unavailable
 from registry.settings import Addressing, Settings
 
 Progress = Callable[[int, int], None]
@@ -175,30 +175,3 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise Unavailable(f"cannot write {path}: {error.strerror or error}") from error
-
-
-class ReadOnly:
-    """A store that only reads: what a registry initialised with `--read-only` hands out."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.url = store.url
-        self.get, self.chunks, self.fetch = store.get, store.chunks, store.fetch
-        self.exists, self.list, self.folders = store.exists, store.list, store.folders
-
-    def _refuse(self) -> Refused:
-        return Refused(
-            f"the registry at {self.url} was initialised read-only", hint="see `lorimer registry doctor` for why"
-        )
-
-    def create(self, key: str, data: bytes) -> bool:
-        raise self._refuse()
-
-    def create_file(self, key: str, path: Path) -> bool:
-        raise self._refuse()
-
-    def put(self, key: str, data: bytes) -> None:
-        raise self._refuse()
-
-    def delete(self, key: str) -> None:
-        raise self._refuse()

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from registry.adapters import Registry, Version
-from registry.doctor import read_marker
+from registry.marker import read_marker
 from registry.settings import Settings
 from serving.base import Base, load_base
 from trainer.demo.cast import SUMMARY, TOPIC, Player, cast, second_edition
