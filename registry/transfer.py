@@ -5,19 +5,27 @@ Knows keys, paths and sha256s; nothing of versions or logs. Uploads go to keys t
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, runtime_checkable
 
-from registry.canonical import sha256_of
+from registry.canonical import CHUNK_BYTES, sha256_of
 from registry.errors import Corrupt
 from registry.manifest import FileEntry
 from registry.store import Progress, Store, Uncertain
 
 RETRY_DELAYS_S = (0.25, 0.5, 1.0)
 REPORT_BYTES = 1 << 18
+SLICE_BYTES = 8 << 20
+LARGE_BYTES = 4 * SLICE_BYTES
+"""Larger values are read in slices, several at a time."""
+PARALLEL = 4
 
 
 class Meter:
@@ -43,6 +51,12 @@ class Meter:
                 self._told = done
                 self._progress(done, self._total)
 
+    def over(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The same chunks, counted as they pass."""
+        for chunk in chunks:
+            self.add(len(chunk))
+            yield chunk
+
 
 @runtime_checkable
 class Uploader(Protocol):
@@ -63,12 +77,46 @@ def upload(
     if _send(store, key, path, entry, meter, sleep=sleep):
         meter.add(entry.size)
         return
-    found = sha256_of(_counted(store.chunks(key), meter))
+    found = sha256_of(meter.over(store.chunks(key)))
     if found != (entry.sha256, entry.size):
         raise Corrupt(
             f"{entry.path} is not what was validated: {key} holds {found[1]} bytes with sha256 {found[0]}",
             hint="the file changed while it was uploaded, or the store damaged it; push again",
         )
+
+
+def download(store: Store, key: str, path: Path, size: int, meter: Meter, *, durable: bool = True) -> tuple[str, int]:
+    """Write the value, believed to have `size` bytes, to a new file; the sha256 and length of what was written.
+
+    Without `durable`, a power cut may leave a damaged file.
+    """
+    with path.open("x+b", buffering=0) as file:
+        if size > LARGE_BYTES:
+            found = _in_slices(store, key, file, size, meter)
+        else:
+            found = sha256_of(_written(meter.over(store.chunks(key)), file))
+        if durable:
+            os.fsync(file.fileno())
+    return found
+
+
+def _in_slices(store: Store, key: str, file: FileIO, size: int, meter: Meter) -> tuple[str, int]:
+    """Slices arrive in any order; each is hashed as soon as all before it are, from what was written."""
+
+    def fetch(begin: int) -> int:
+        position = begin
+        for chunk in meter.over(store.chunks(key, begin, min(begin + SLICE_BYTES, size))):
+            position += os.pwrite(file.fileno(), chunk, position)
+        return position
+
+    state, hashed = hashlib.sha256(), 0
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="download") as pool:
+        for end in pool.map(fetch, range(0, size, SLICE_BYTES)):
+            while hashed < end:
+                data = os.pread(file.fileno(), min(CHUNK_BYTES, end - hashed), hashed)
+                state.update(data)
+                hashed += len(data)
+    return state.hexdigest(), hashed
 
 
 def _send(
@@ -102,7 +150,7 @@ def _send_once(store: Store, key: str, path: Path, sha256: str, sent: Callable[[
     return False
 
 
-def _counted(chunks: Iterator[bytes], meter: Meter) -> Iterator[bytes]:
+def _written(chunks: Iterator[bytes], file: FileIO) -> Iterator[bytes]:
     for chunk in chunks:
-        meter.add(len(chunk))
+        file.write(chunk)
         yield chunk
