@@ -20,6 +20,7 @@ import msgspec
 from registry import bases, changes, history, publishing, verification
 from registry.access import admitted
 from registry.aliases import heaviest
+from registry.catalog import Catalog
 from registry.changes import Change, Targets
 from registry.errors import NotFound
 from registry.log import Event, Log
@@ -27,22 +28,21 @@ from registry.manifest import BaseProfile, Manifest, digest
 from registry.marker import FORMAT, Marker, check_format, initialise, read_marker
 from registry.names import Alias, ModelRef, check_name, parse_ref
 from registry.neighbours import Neighbours
-from registry.notices import announced
+from registry.notices import announced, withdraw
 from registry.ops import MoveAlias, Op, format_of
 from registry.policy import Policy, read_policy
 from registry.publishing import Aborted, Also, Described
 from registry.settings import Settings
 from registry.store import Progress, Store, store_of
+from registry.summary import EVERYTHING, AdapterSummary, Filter
 from registry.trust import Trust, open_trust
 from registry.versions import (
     FOLD,
     AdapterState,
-    AdapterSummary,
     Expected,
     Version,
     adapter_prefix,
     annotate,
-    summarise,
 )
 
 __all__ = ["AdapterState", "AdapterSummary", "Registry", "Version", "open_registry"]
@@ -73,7 +73,10 @@ class Registry:
         self.format = format
         self._logs: dict[str, Log[Op, AdapterState]] = {}
         self._lock = Lock()
-        self._neighbours = Neighbours(self.tenant, lambda owner: Registry(store, owner, clock, self.actor, self.trust))
+        self.catalog = Catalog(self)
+        self._neighbours = Neighbours(
+            self.tenant, lambda owner: Registry(store, owner, clock, self.actor, trust=self.trust)
+        )
 
     def init(self, *, read_only: bool = False, writer: str | None = None) -> Marker:
         """Probe the store and create registry.json; a store that fails is Refused unless read-only."""
@@ -171,10 +174,9 @@ class Registry:
             return self.state(ref.adapter, at=at)
         return self._neighbours.state(ref.tenant, ref.adapter, at=at)
 
-    def list(self) -> Sequence[AdapterSummary]:
-        names = self.store.folders(f"t/{self.tenant}/a/")
-        states = (self.adapter_log(name).fold() for name in names)
-        return [summarise(state) for state in states if state.updated_at]
+    def list(self, wanted: Filter = EVERYTHING) -> Sequence[AdapterSummary]:
+        """Adapters in a line each, by name; every commit acknowledged by now is in the answer."""
+        return self.catalog.entries(wanted)
 
     def commit(
         self,
@@ -202,8 +204,11 @@ class Registry:
             return log.transact(decide, actor=self.actor, tx=tx)
         if not log.rehearse(decide, actor=self.actor):
             return None
-        with announced(self.store, self.tenant, name, tx, now):
-            return log.transact(decide, actor=self.actor, tx=tx)
+        with announced(self.store, self.tenant, name, tx, now) as notice:
+            event = log.transact(decide, actor=self.actor, tx=tx)
+            if event is None:
+                withdraw(self.store, self.tenant, notice)
+            return event
 
     def alias(self, name: str, alias: str, target: Targets, *, expect: Expected = UNSET, reason: str = "") -> Event[Op]:
         """Point `alias` to a version (`v2`, a digest, another alias), to several by weight, or to nothing.
@@ -247,7 +252,8 @@ class Registry:
 
     def log(self, name: str) -> Sequence[Event[Op]]:
         """Every event, oldest first; what broke the rules of its time is among them."""
-        self.state(name)
+        if not self.adapter_log(name).fold().created_at:
+            raise self._unknown(name)
         return [*self.adapter_log(name).events()]
 
     def verify(self, name: str, progress: Progress | None = None) -> verification.Report:

@@ -45,11 +45,11 @@ def announce(store: Store, tenant: str, adapter: str, tx: str, now: float) -> No
 
 
 @contextmanager
-def announced(store: Store, tenant: str, adapter: str, tx: str, now: float) -> Iterator[None]:
+def announced(store: Store, tenant: str, adapter: str, tx: str, now: float) -> Iterator[Notice]:
     """Announce what the body commits. A commit that was decided against is taken back; one in doubt stays announced."""
     notice = announce(store, tenant, adapter, tx, now)
     try:
-        yield
+        yield notice
     except (Conflict, Invalid, NotFound, Refused):
         with suppress(LorimerError):
             withdraw(store, tenant, notice)

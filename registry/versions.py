@@ -177,16 +177,6 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
         return f"there is {', '.join(names)}" if names else "nothing is published yet"
 
 
-class AdapterSummary(msgspec.Struct, frozen=True, kw_only=True):
-    adapter: str
-    num_versions: int
-    latest: int
-    aliases: dict[str, int]
-    """Alias -> version number."""
-    base: str
-    updated_at: float
-
-
 def adapter_prefix(tenant: str, adapter: str) -> str:
     return f"t/{tenant}/a/{adapter}"
 
@@ -285,15 +275,3 @@ def _abort(state: AdapterState, op: Abort) -> AdapterState:
         if any(tx not in aborted for sha256, tx in tombstone.version.locations.items() if (sha256, tx) not in used)
     )
     return msgspec.structs.replace(state, aborted=aborted, deleted=deleted)
-
-
-def summarise(state: AdapterState) -> AdapterSummary:
-    newest = state.versions[-1] if state.versions else None
-    return AdapterSummary(
-        adapter=state.adapter,
-        num_versions=len(state.versions),
-        latest=newest.number if newest else 0,
-        aliases={alias: state.select(Alias(alias)).number for alias in sorted(state.aliases)},
-        base=newest.manifest.base.id if newest else "",
-        updated_at=state.updated_at,
-    )
