@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from registry.canonical import canonical, sha256
 
 FORMAT = "peft-lora/safetensors"
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,3}")
+_MAX_PATH = 200
 
 
 class BaseIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +97,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def num_bytes(self) -> int:
         return sum(entry.size for entry in self.files)
+
+
+def is_safe_path(path: str) -> bool:
+    """Whether a file may have this name: it stays below its folder, is not hidden, and is plain ASCII."""
+    return len(path) <= _MAX_PATH and _PATH.fullmatch(path) is not None
 
 
 def digest(manifest: Manifest) -> str:

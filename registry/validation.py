@@ -6,7 +6,6 @@ Every refusal names the file or tensor. Loads no weights of the base and runs no
 from __future__ import annotations
 
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from registry.adapter_config import CONFIG_FILE, AdapterConfig, read_adapter_con
 from registry.canonical import sha256_file
 from registry.errors import Invalid, Refused, Unavailable
 from registry.layout import WEIGHTS_FILE, lay_out
-from registry.manifest import BaseProfile, FileEntry
+from registry.manifest import BaseProfile, FileEntry, is_safe_path
 from registry.tensors import check_finite, read_header
 
 MAX_FILES = 256
@@ -34,7 +33,6 @@ ALLOWED = (
     ".png",
 )
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".dill")
-_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,3}")
 
 
 @dataclass(frozen=True)
@@ -112,5 +110,5 @@ def _check_file_name(name: str) -> None:
         raise Refused(f"{name} may run code when loaded", hint="save as safetensors and remove this file")
     if not lower.endswith(ALLOWED):
         raise Refused(f"{name} is not a kind of file an adapter may hold", hint=f"allowed: {' '.join(ALLOWED)}")
-    if not _PATH.fullmatch(name) or len(name) > 200:
+    if not is_safe_path(name):
         raise Refused(f"{name!r} is not a safe file name")

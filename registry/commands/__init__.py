@@ -5,11 +5,14 @@ from __future__ import annotations
 import click
 
 from registry.commands.alias import alias, rollback
-from registry.commands.exchange import pull, push
+from registry.commands.exchange import copy, export, import_, pull, push
 from registry.commands.job import jobs
+from registry.commands.key import key
 from registry.commands.listing import list_adapters
-from registry.commands.place import doctor, init
+from registry.commands.place import doctor, init, upgrade_format
 from registry.commands.policy import policy
+from registry.commands.rules import review, rules
+from registry.commands.sharing import share
 from registry.commands.version import delete, show, show_log, verify
 
 __all__ = ["jobs", "registry"]
@@ -29,5 +32,24 @@ def registry() -> None:
     """
 
 
-for verb in (init, doctor, push, pull, list_adapters, show, show_log, alias, rollback, delete, verify, policy):
+for verb in (
+    init,
+    doctor,
+    push,
+    pull,
+    export,
+    import_,
+    copy,
+    share,
+    list_adapters,
+    show,
+    show_log,
+    alias,
+    rollback,
+    delete,
+    verify,
+    policy,
+):
     registry.add_command(verb)
+for trusted in (rules, review, key, upgrade_format):
+    registry.add_command(trusted)
