@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from registry.canonical import CHUNK_BYTES, sha256_of
-from registry.errors import Corrupt, NotFound
+from registry.errors import Corrupt, NotFound, Refused
 from registry.folders import appearing
 from registry.log import Log
-from registry.manifest import FileEntry, digest
+from registry.manifest import FileEntry, digest, is_safe_path
 from registry.ops import Op
 from registry.store import Progress, Store
 from registry.transfer import Meter, download
@@ -65,6 +65,8 @@ def fetch_into(
     with appearing(directory) as folder:
         meter = Meter(version.manifest.num_bytes, progress)
         for entry in version.manifest.files:
+            if not is_safe_path(entry.path):
+                raise Refused(f"{version.name} holds a file with an unsafe name: {entry.path[:200]!r}")
             path = folder / entry.path
             path.parent.mkdir(parents=True, exist_ok=True)
             found = download(store, version.blob_key(entry.sha256), path, entry.size, meter, durable=durable)
