@@ -134,7 +134,10 @@ def _void(state: AdapterState, event: Event[Op], breach: str) -> AdapterState:
     violation = Violation(n=event.n, tx=event.tx, actor=event.actor, time=event.time, rule=breach)
     spent = sum(isinstance(op, Publish) for op in event.ops)
     return msgspec.structs.replace(
-        state, violations=(*state.violations, violation), next_version=state.next_version + spent
+        state,
+        violations=(*state.violations, violation),
+        next_version=state.next_version + spent,
+        created_at=state.created_at or event.time,
     )
 
 

@@ -51,6 +51,13 @@ class AliasRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """Set -> sha256 of the rows that the version must have been measured on."""
     metrics: dict[str, Bound] = {}
 
+    @property
+    def needs(self) -> list[str]:
+        """What a version needs, in words."""
+        reviews = [f"{self.reviews} review{'s' if self.reviews > 1 else ''}"] if self.reviews else []
+        suites = [f"rows {rows[:12]} as {name}" for name, rows in sorted(self.suites.items())]
+        return [*reviews, *suites, *(f"{metric} {bound}" for metric, bound in sorted(self.metrics.items()))]
+
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     keys: dict[str, str]
