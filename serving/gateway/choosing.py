@@ -46,11 +46,15 @@ class Choice:
     fingerprint: str
     captured: bool = False
     """Whether the adapter's owner allows texts to be kept."""
+    is_shared: bool = False
+    """Whether another tenant owns it; then it is neither observed nor captured here."""
     parts: tuple[Part, ...] = ()
 
     @property
     def adapter(self) -> str | None:
-        return self.version.adapter if self.version else None
+        if self.version is None:
+            return None
+        return f"{self.version.tenant}/{self.version.adapter}" if self.is_shared else self.version.adapter
 
     @property
     def label(self) -> str | None:
@@ -94,16 +98,15 @@ class Catalog:
             return Choice(model, None, self._base_fingerprint)
         try:
             ref = parse_ref(model)
-            if ref.tenant not in (None, self.registry.tenant):
-                raise NotFound("belongs to another tenant")
-            state = self.registry.state(ref.adapter)
+            state = self.registry.reach(ref)
             version = state.select(ref.selector)
         except (NotFound, Invalid) as error:
             raise ModelNotFound(f"the model {model!r} does not exist") from error
         self._remember(version)
         if isinstance(ref.selector, Alias):
             self._follow(model, version.digest)
-        return Choice(model, version, version.digest, captured=state.policy.get("capture") is True)
+        is_shared = version.tenant != self.registry.tenant
+        return Choice(model, version, version.digest, captured=state.policy.get("capture") is True, is_shared=is_shared)
 
     def mix(self, model: str, wanted: Sequence[MixPart]) -> Choice:
         """Resolve every part as `choose` would; the mix is applied to the base, which `model` must name."""

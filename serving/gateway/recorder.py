@@ -78,7 +78,7 @@ class Recorder:
 
     def _observe(self, call: Call, row: Row) -> None:
         version = call.choice.version
-        if version is None or row.finished is None or row.finished.features is None:
+        if version is None or call.choice.is_shared or row.finished is None or row.finished.features is None:
             return
         features = row.finished.features
         self._sensor.observe(
