@@ -6,43 +6,35 @@ by any number of threads.
 
 from __future__ import annotations
 
-import getpass
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, Unpack
 
 import msgspec
 
-from registry import bases, changes, history, publishing, verification
+from registry import bases, changes, publishing, verification
 from registry.access import admitted
 from registry.aliases import heaviest
 from registry.catalog import Catalog
 from registry.changes import Change, Targets
-from registry.errors import NotFound
-from registry.log import Event, Log
+from registry.ledger import Ledger
+from registry.log import Event
 from registry.manifest import BaseProfile, Manifest, digest
-from registry.marker import FORMAT, Marker, check_format, initialise, read_marker
-from registry.names import Alias, ModelRef, check_name, parse_ref
+from registry.marker import FORMAT, Marker, initialise, read_marker
+from registry.names import Alias, ModelRef, Number, Selector, check_name, parse_ref
 from registry.neighbours import Neighbours
-from registry.notices import announced, withdraw
-from registry.ops import MoveAlias, Op, format_of
+from registry.ops import MoveAlias, Op
 from registry.policy import Policy, read_policy
-from registry.publishing import Aborted, Also, Described
+from registry.publishing import Also, Described
 from registry.settings import Settings
 from registry.store import Progress, Store, store_of
 from registry.summary import EVERYTHING, AdapterSummary, Filter
 from registry.trust import Trust, open_trust
 from registry.versions import (
-    FOLD,
     AdapterState,
     Expected,
     Version,
-    adapter_prefix,
-    annotate,
 )
 
 __all__ = ["AdapterState", "AdapterSummary", "Registry", "Version", "open_registry"]
@@ -52,7 +44,7 @@ HEARD_S = 5.0
 """A notice this old is renewed before the commit: who listens does so for a while only."""
 
 
-class Registry:
+class Registry(Ledger):
     """All adapters of one tenant in one store."""
 
     def __init__(
@@ -65,14 +57,7 @@ class Registry:
         trust: Trust | None = None,
         format: int = FORMAT,
     ) -> None:
-        self.store = store
-        self.tenant = check_name(tenant, "tenant")
-        self.clock = clock
-        self.actor = actor if actor is not None else default_actor()
-        self.trust = trust or Trust()
-        self.format = format
-        self._logs: dict[str, Log[Op, AdapterState]] = {}
-        self._lock = Lock()
+        super().__init__(store, tenant, clock, actor, trust=trust, format=format)
         self.catalog = Catalog(self)
         self._neighbours = Neighbours(
             self.tenant, lambda owner: Registry(store, owner, clock, self.actor, trust=self.trust)
@@ -127,13 +112,8 @@ class Registry:
     ) -> Version:
         """Upload and commit files that were validated before, under the very manifest that describes them."""
         publication = publishing.Publication(
-            store=self.store,
-            tenant=self.tenant,
+            ledger=self,
             adapter=name,
-            actor=self.actor,
-            log=self.adapter_log(name),
-            commit=partial(self.commit, name, create=True),
-            clock=self.clock,
             directory=Path(directory),
             manifest=manifest,
             digest=digest(manifest),
@@ -150,23 +130,8 @@ class Registry:
 
     def show(self, ref: str | ModelRef) -> Version:
         """As `resolve`, quarantined or not; a bare adapter name without the default alias means its newest version."""
-        parsed = parse_ref(ref) if isinstance(ref, str) else ref
-        state = self.reach(parsed)
-        bare = isinstance(ref, str) and "@" not in ref
-        if bare and isinstance(parsed.selector, Alias) and parsed.selector.name not in state.aliases and state.versions:
-            return state.versions[-1]
-        return state.select(parsed.selector)
-
-    def state(self, name: str, *, at: float | None = None) -> AdapterState:
-        """Everything the log says of one adapter, now, or as it said `at` a time."""
-        log = self.adapter_log(name)
-        state = log.fold()
-        if not state.created_at:
-            raise self._unknown(name)
-        self.trust.check(state)
-        if at is not None:
-            state = history.state_at(log.events(), self.trust.judge.fold, self._initial(name), at)
-        return state
+        state, selector = self._meant(ref)
+        return state.select(selector)
 
     def reach(self, ref: ModelRef, *, at: float | None = None) -> AdapterState:
         """What a reference looks into: this tenant's adapter, or as much of another's as is shared with this one."""
@@ -177,38 +142,6 @@ class Registry:
     def list(self, wanted: Filter = EVERYTHING) -> Sequence[AdapterSummary]:
         """Adapters in a line each, by name; every commit acknowledged by now is in the answer."""
         return self.catalog.entries(wanted)
-
-    def commit(
-        self,
-        name: str,
-        *asked: Change,
-        tx: str | None = None,
-        announced_at: float = float("-inf"),
-        create: bool = False,
-    ) -> Event[Op] | None:
-        """Append all that the changes ask for as one event; None when they ask for nothing.
-
-        What cannot be decided now is neither announced nor tried. `create`: the adapter need not exist yet.
-        """
-        log, tx = self.adapter_log(name), tx or self.adapter_log(name).new_tx()
-
-        def decide(state: AdapterState) -> Sequence[Op]:
-            if not create and not state.created_at:
-                raise self._unknown(name)
-            if tx in state.aborted:
-                raise Aborted(f"{name}: this took so long that its transaction was given up", hint="run it again")
-            return changes.together(asked)(state)
-
-        now = self.clock()
-        if now - announced_at < HEARD_S:
-            return log.transact(decide, actor=self.actor, tx=tx)
-        if not log.rehearse(decide, actor=self.actor):
-            return None
-        with announced(self.store, self.tenant, name, tx, now) as notice:
-            event = log.transact(decide, actor=self.actor, tx=tx)
-            if event is None:
-                withdraw(self.store, self.tenant, notice)
-            return event
 
     def alias(self, name: str, alias: str, target: Targets, *, expect: Expected = UNSET, reason: str = "") -> Event[Op]:
         """Point `alias` to a version (`v2`, a digest, another alias), to several by weight, or to nothing.
@@ -250,57 +183,28 @@ class Registry:
         """Forbid `tx` to publish from now on; None when it has published, or may not any more."""
         return self.commit(name, changes.abort([tx], reason=reason), create=True)
 
-    def log(self, name: str) -> Sequence[Event[Op]]:
-        """Every event, oldest first; what broke the rules of its time is among them."""
-        if not self.adapter_log(name).fold().created_at:
-            raise self._unknown(name)
-        return [*self.adapter_log(name).events()]
-
     def verify(self, name: str, progress: Progress | None = None) -> verification.Report:
         """Read and hash everything again; Corrupt names the object."""
         self.state(name)
         return verification.verify(self.store, self.adapter_log(name), progress)
 
     def pull(self, ref: str | ModelRef, directory: Path, progress: Progress | None = None) -> Version:
-        """Fetch a version into a new directory, every file checked; it appears whole or not at all."""
-        version = self.show(ref)
+        """Fetch a version into a new directory, every file checked; it appears whole or not at all.
+
+        A reference means what it means to `show`; a quarantined version must be named by its whole digest.
+        """
+        state, selector = self._meant(ref)
+        version = state.servable(selector)
         verification.fetch_into(self.store, version, Path(directory), progress)
         return version
 
-    def adapter_log(self, name: str) -> Log[Op, AdapterState]:
-        check_name(name, "adapter")
-        with self._lock:
-            if name not in self._logs:
-                prefix = adapter_prefix(self.tenant, name)
-                self._logs[name] = Log(
-                    self.store,
-                    prefix,
-                    self.clock,
-                    op_type=Op,
-                    initial=self._initial(name),
-                    apply=self.trust.judge.fold,
-                    annotate=annotate,
-                    format_of=format_of,
-                    fold_version=FOLD,
-                    sign=self.trust.sign(prefix),
-                    authenticate=self.trust.authenticate(prefix),
-                    admit=self._admit,
-                    trust_checkpoints=not self.trust.roots,
-                )
-            return self._logs[name]
-
-    def _initial(self, name: str) -> AdapterState:
-        return AdapterState(tenant=self.tenant, adapter=name)
-
-    def _unknown(self, name: str) -> NotFound:
-        """Names that do not exist must not fill the memory of a long-lived gateway."""
-        with self._lock:
-            self._logs.pop(name, None)
-        return NotFound(f"no adapter {name!r}", hint="`lorimer registry list` shows what there is")
-
-    def _admit(self, state: AdapterState, event: Event[Op]) -> None:
-        check_format(event, self.format)
-        self.trust.admit(state, event)
+    def _meant(self, ref: str | ModelRef) -> tuple[AdapterState, Selector]:
+        parsed = parse_ref(ref) if isinstance(ref, str) else ref
+        state = self.reach(parsed)
+        bare = isinstance(ref, str) and "@" not in ref
+        if bare and isinstance(parsed.selector, Alias) and parsed.selector.name not in state.aliases and state.versions:
+            return state, Number(state.versions[-1].number)
+        return state, parsed.selector
 
 
 def open_registry(settings: Settings, *, actor: str | None = None) -> Registry:
@@ -314,14 +218,6 @@ def open_registry(settings: Settings, *, actor: str | None = None) -> Registry:
         trust=open_trust(settings),
         format=marker.format,
     )
-
-
-def default_actor() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _policy_values(policy: Policy | Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 from registry.errors import Invalid, Refused
 from registry.names import check_alias, parse_selector
 from registry.ops import Abort, Delete, MoveAlias, Op, Quarantine, SetPolicy
+from registry.retention import Retention
 from registry.versions import AdapterState, Expected, Version, after
 
 Change = Callable[[AdapterState], Sequence[Op]]
@@ -102,7 +103,19 @@ def abort(txs: Sequence[str], *, reason: str = "") -> Change:
 
 
 def set_policy(values: Mapping[str, Any]) -> Change:
-    return lambda state: [] if state.policy == values else [SetPolicy(policy=dict(values))]
+    """Replace the policy; one that says nothing of retention leaves that as it is."""
+
+    def decide(state: AdapterState) -> list[Op]:
+        kept = {name: value for name, value in state.policy.items() if name == "retention"}
+        policy = {**kept, **{name: value for name, value in values.items() if value is not None}}
+        return [] if state.policy == policy else [SetPolicy(policy=policy)]
+
+    return decide
+
+
+def set_retention(retention: Retention) -> Change:
+    """Replace the part of the policy that says which versions are kept."""
+    return lambda state: [SetPolicy(policy={**state.policy, "retention": msgspec.to_builtins(retention)})]
 
 
 def find(state: AdapterState, target: Target) -> Version:

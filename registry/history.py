@@ -26,11 +26,11 @@ def steps(events: Iterable[Event[Op]], fold: Fold, start: AdapterState) -> Itera
         yield Step(event, before, state)
 
 
-def state_at(events: Iterable[Event[Op]], fold: Fold, start: AdapterState, at: float) -> AdapterState:
+def state_at(walked: Iterable[Step], start: AdapterState, at: float) -> AdapterState:
     """The state before the first event that is later than `at`, by the clocks of the writers."""
     state = start
-    for event in events:
-        if event.time > at:
+    for step in walked:
+        if step.event.time > at:
             break
-        state = fold(state, event)
+        state = step.after
     return state

@@ -1,4 +1,4 @@
-"""What an adapter's owner decided about capture and retraining. Holds the decision; acts on nothing."""
+"""What an adapter's owner decided about capture, retraining and retention. Holds the decision; acts on nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from registry.errors import Invalid
+from registry.retention import Retention
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,6 +20,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cooldown_s: float = 3600.0
     harm_required: bool = False
     """Retrain only when answers got worse, not on a mere change of input."""
+    retention: Retention | None = None
+    """Which versions `lorimer registry gc` keeps; None leaves what was decided before."""
 
 
 def read_policy(values: Mapping[str, Any]) -> Policy:

@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 from registry import bases, changes
 from registry.adapter_config import CONFIG_FILE, read_adapter_config
 from registry.changes import Change
 from registry.errors import Conflict, Invalid
-from registry.log import Event, Log
+from registry.ledger import Aborted, Ledger
 from registry.manifest import BaseProfile, DatasetRecord, FileEntry, Manifest, Parent
-from registry.notices import announced
+from registry.notices import announced, withdraw
 from registry.ops import Op, Publish
-from registry.store import Progress, Store
+from registry.store import Progress
 from registry.transfer import Meter, upload
 from registry.validation import check_adapter, check_folder
 from registry.versions import AdapterState, Expected, Version, adapter_prefix
@@ -43,14 +43,6 @@ class Described(TypedDict, total=False):
     evidence: str | None
     trigger: str | None
     tags: Mapping[str, str] | None
-
-
-class Aborted(Conflict):
-    """A collector gave the transaction up before it could commit."""
-
-
-class Commit(Protocol):
-    def __call__(self, *asked: Change, tx: str, announced_at: float) -> Event[Op] | None: ...
 
 
 def prepare(
@@ -106,13 +98,8 @@ def beside(
 class Publication:
     """One folder on its way to being a version of one adapter."""
 
-    store: Store
-    tenant: str
+    ledger: Ledger
     adapter: str
-    actor: str
-    log: Log[Op, AdapterState]
-    commit: Commit
-    clock: Callable[[], float]
     directory: Path
     manifest: Manifest
     digest: str
@@ -120,12 +107,13 @@ class Publication:
     progress: Progress | None
 
     def run(self) -> Version:
-        tx, stored = self.log.new_tx(), set[str]()
+        log = self.ledger.adapter_log(self.adapter)
+        tx, stored = log.new_tx(), set[str]()
         for _ in range(ATTEMPTS):
             try:
                 self._attempt(tx, stored)
             except Aborted:
-                tx, stored = self.log.new_tx(), set()
+                tx, stored = log.new_tx(), set()
             except _Gone:
                 continue
             else:
@@ -134,7 +122,7 @@ class Publication:
             raise Conflict(
                 f"{self.adapter}: {ATTEMPTS} uploads were collected before they could be committed", hint=HINT
             )
-        if (version := self.log.fold().find(self.digest)) is None:
+        if (version := log.fold().find(self.digest)) is None:
             raise Conflict(f"{self.adapter}: the version just published was deleted by somebody else")
         return version
 
@@ -155,13 +143,16 @@ class Publication:
             return ops
 
         # what is refused, or a lost compare-and-swap, fails here, before anything is uploaded
-        ops = self.log.rehearse(changes.together([publish, *self.beside]), actor=self.actor)
+        ledger, change = self.ledger, changes.together([publish, *self.beside])
+        ops = ledger.adapter_log(self.adapter).rehearse(change, actor=ledger.actor)
         if not ops:
             return
-        now = self.clock()
-        with announced(self.store, self.tenant, self.adapter, tx, now):
+        now = ledger.clock()
+        with announced(ledger.store, ledger.tenant, self.adapter, tx, now) as notice:
             self._upload(self._missing(ops, tx, stored), tx, stored)
-            self.commit(publish_stored, *self.beside, tx=tx, announced_at=now)
+            asked = (publish_stored, *self.beside)
+            if ledger.commit(self.adapter, *asked, tx=tx, announced_at=now, create=True) is None:
+                withdraw(ledger.store, ledger.tenant, notice)
 
     def _missing(self, ops: Sequence[Op], tx: str, stored: set[str]) -> list[FileEntry]:
         """The blobs that a publish counts on under our own transaction, and that nobody has stored yet."""
@@ -172,8 +163,8 @@ class Publication:
         """Each blob once: the commit must never name bytes that are not there."""
         meter = Meter(sum(entry.size for entry in blobs), self.progress, passes=2)
         for entry in blobs:
-            key = f"{adapter_prefix(self.tenant, self.adapter)}/blobs/{entry.sha256}.{tx}"
-            upload(self.store, key, self.directory / entry.path, entry, meter)
+            key = f"{adapter_prefix(self.ledger.tenant, self.adapter)}/blobs/{entry.sha256}.{tx}"
+            upload(self.ledger.store, key, self.directory / entry.path, entry, meter)
             stored.add(entry.sha256)
 
     def _entries(self) -> dict[str, FileEntry]:
