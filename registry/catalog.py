@@ -57,14 +57,24 @@ class Catalog:
                 self._resting_until = self._registry.clock() + REST_S
         return sorted(filter(wanted.accepts, view.latest), key=lambda row: row.adapter)
 
+    def compact(self) -> int:
+        """Bring the index up to date and take away what it covers; how many rows changed."""
+        self._check_indexed()
+        view = self._reader.look()
+        self._compaction.run(view)
+        return len(view.changed)
+
     def rebuild(self, progress: Progress | None = None) -> int:
         """Make the index anew from nothing but the logs; how many adapters it holds."""
-        if not self._is_indexed:
-            raise Refused("the registry has a format without an index", hint="run `lorimer registry upgrade` first")
+        self._check_indexed()
         return self._compaction.rebuild(progress)
 
     def _look(self) -> View:
         return self._reader.look() if self._is_indexed else self._reader.look_at_logs()
+
+    def _check_indexed(self) -> None:
+        if not self._is_indexed:
+            raise Refused("the registry has a format without an index", hint="run `lorimer registry upgrade` first")
 
     @property
     def _is_indexed(self) -> bool:
