@@ -180,7 +180,7 @@ class Registry(Ledger):
         return found
 
     def abort(self, name: str, tx: str, reason: str = "") -> Event[Op] | None:
-        """Forbid `tx` to publish from now on; None when it has published, or may not any more."""
+        """Forbid `tx` to commit from now on; None when that is so already."""
         return self.commit(name, changes.abort([tx], reason=reason), create=True)
 
     def verify(self, name: str, progress: Progress | None = None) -> verification.Report:

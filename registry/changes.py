@@ -7,7 +7,7 @@ policy allows is judged elsewhere. Writes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -92,14 +92,9 @@ def quarantine(version: Target, *, reason: str, lift: bool = False) -> Change:
     return decide
 
 
-def abort(txs: Sequence[str], *, reason: str = "") -> Change:
-    """Forbid transactions to commit; those that have published already, or may not any more, are passed over."""
-
-    def decide(state: AdapterState) -> list[Op]:
-        over = {*state.aborted, *(tx for _, tx in state.blobs())}
-        return [Abort(tx=tx, reason=reason) for tx in txs if tx not in over]
-
-    return decide
+def abort(txs: Iterable[str], *, reason: str = "") -> Change:
+    """Forbid transactions to commit from now on, or to lend their blobs to a new version."""
+    return lambda state: [Abort(tx=tx, reason=reason) for tx in txs if tx not in state.aborted]
 
 
 def set_policy(values: Mapping[str, Any]) -> Change:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from registry.pins import Pin, holders
+from registry.times import duration
 from registry.versions import AdapterState, Tombstone
 
 Blob = tuple[str, str]
@@ -70,10 +71,3 @@ def _upload_verdict(state: AdapterState, tx: str, sight: Sight) -> tuple[bool, s
     if age_s < sight.grace_s:
         return False, f"an upload that began {duration(age_s)} ago; given {duration(sight.grace_s)}"
     return True, f"an upload that began {duration(age_s)} ago and never ended"
-
-
-def duration(seconds: float) -> str:
-    for size, unit in ((86_400.0, "d"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{max(0.0, seconds):.3g} s"

@@ -81,7 +81,7 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
     """Aliases that stand at several versions: digest -> weight. `aliases` holds the heaviest."""
     deleted: tuple[Tombstone, ...] = ()
     aborted: tuple[str, ...] = ()
-    """Transactions that may never publish (again)."""
+    """Transactions that may not commit any more, nor lend their blobs to a new version."""
     quarantined: dict[str, str] = {}
     """Digest -> why."""
     reviews: dict[str, tuple[Verdict, ...]] = {}

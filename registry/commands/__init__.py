@@ -13,7 +13,8 @@ from registry.commands.place import doctor, init, upgrade_format
 from registry.commands.policy import policy
 from registry.commands.rules import review, rules
 from registry.commands.sharing import share
-from registry.commands.version import delete, show, show_log, verify
+from registry.commands.upkeep import gc, retain
+from registry.commands.version import delete, quarantine, show, show_log, verify
 
 __all__ = ["jobs", "registry"]
 
@@ -46,7 +47,10 @@ for verb in (
     show_log,
     alias,
     rollback,
+    quarantine,
     delete,
+    retain,
+    gc,
     verify,
     policy,
 ):

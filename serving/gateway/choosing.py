@@ -99,7 +99,7 @@ class Catalog:
         try:
             ref = parse_ref(model)
             state = self.registry.reach(ref)
-            version = state.select(ref.selector)
+            version = state.servable(ref.selector)
         except (NotFound, Invalid) as error:
             raise ModelNotFound(f"the model {model!r} does not exist") from error
         self._remember(version)
