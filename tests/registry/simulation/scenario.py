@@ -1,0 +1,139 @@
+"""One seed: a registry used by everybody at once in a simulated world, and what must be true of it then."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from registry import gc
+from registry.adapters import Registry
+from registry.summary import summarise
+from tests.registry.clients import Client, compact_now
+from tests.registry.folders import PROFILE, write_folder
+from tests.registry.linear import Call, check
+from tests.registry.simulation.watched import WatchedStore
+from tests.registry.simulation.world import Process, Wire, World
+from tests.registry.stores import MemoryStore
+
+ROLES = ("publisher", "promoter", "deleter", "collector", "collector", "compactor", "reader", "browser")
+ADAPTERS = ("x", "y")
+CROWDED = ("x", "x", "x", "y")
+STEPS = 3
+
+
+class Scenario:
+    """What all seeds share: folders, and a store in which adapter x has three versions, one of them served."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folders = [write_folder(folder / str(seed), seed=seed) for seed in range(4)]
+        store = MemoryStore()
+        registry = Registry(store, clock=lambda: 1.6e9)
+        registry.register_base(PROFILE)
+        for number in range(3):
+            registry.publish("x", self.folders[number], tags={"number": str(number)})
+        registry.alias("x", "prod", "v2")
+        self._prepared = store.data
+
+    def run(self, seed: int, *, traced: bool = False) -> World:
+        """AssertionError, or whatever else the registry raised that it should not, where this seed finds a fault."""
+        store = WatchedStore(self._prepared)
+        world = World(seed, store, trace=[] if traced else None)
+        calls: dict[str, Call] = {}
+
+        def record(call: Call) -> None:
+            calls[call.id] = call
+            world.say(call.id, f"{call.verb} {call.adapter} {call.outcome if call.ended else '...'} {call.said}")
+
+        try:
+            with _nothing_but(world):
+                others = world.rng.sample(ROLES, world.rng.randrange(1, 5))
+                for number, role in enumerate(["publisher", *others]):
+                    world.spawn(f"{role}{number}", self._life(world, role, record))
+                world.run()
+                self._check(store, [*calls.values()])
+        except BaseException as error:
+            error.add_note("\n".join(world.trace or [f"seed {seed}"]))
+            raise
+        return world
+
+    def _life(self, world: World, role: str, record: Callable[[Call], None]) -> Callable[[Process], None]:
+        done = 0
+
+        def live(process: Process) -> None:
+            nonlocal done
+            lives = f"{process.name}.{done}"
+            client = Client(
+                name=lives,
+                registry=Registry(Wire(process), clock=process.clock, actor=process.name),
+                rng=world.rng,
+                now=lambda: world.step,
+                record=record,
+                folders=self.folders,
+                adapters=CROWDED,
+            )
+            while done < STEPS:
+                done += 1
+                client.step(role)
+
+        return live
+
+    def _check(self, store: WatchedStore, calls: Sequence[Call]) -> None:
+        """In the quiet afterwards: one history, whole blobs, a list that is true, and no garbage that stays."""
+        registry = Registry(store, clock=lambda: 2e9)
+        for adapter, events in store.events.items():
+            line = check(events, [call for call in calls if call.adapter == adapter])
+            state = registry.adapter_log(adapter).verify().state
+            assert {version.digest: version.locations for version in state.versions} == line.live
+            assert {alias: state.standing(alias) for alias in state.aliases} == line.aliases
+        self._check_list(registry)
+        gc.collect(registry, grace_s=0)
+        for adapter in store.events:
+            assert store.blobs(adapter) == store.lines[adapter].blobs(), f"{adapter}: garbage stays"
+        compact_now(registry)
+        self._check_list(Registry(store, clock=lambda: 2e9))
+
+    def _check_list(self, registry: Registry) -> None:
+        positions = {name: registry.adapter_log(name).position() for name in ADAPTERS}
+        summaries = (summarise(position.state, position.n) for position in positions.values())
+        assert list(registry.list()) == [summary for summary in summaries if summary is not None]
+
+
+class _Inline:
+    """A pool of threads in a world that has only one."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> _Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, work: Callable[..., Any], *arguments: Iterable[Any]) -> Iterator[Any]:
+        return iter([work(*each) for each in zip(*arguments, strict=False)])
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*arguments))
+        return future
+
+
+@contextmanager
+def _nothing_but(world: World) -> Iterator[None]:
+    """Chance is the seed's, waiting costs no time, and there are no threads."""
+    with ExitStack() as stack:
+        stack.enter_context(patch("random.SystemRandom", lambda: random.Random(world.rng.random())))
+        stack.enter_context(patch("registry.ulid._system", random.Random(world.seed)))
+        stack.enter_context(patch("registry.store.RETRY_DELAYS_S", (0.0,) * 8))
+        stack.enter_context(patch("registry.transfer.RETRY_DELAYS_S", (0.0,) * 3))
+        stack.enter_context(patch("registry.catalog_compaction.LINGER_S", 0.0))
+        stack.enter_context(patch("registry.catalog_compaction.OVERDUE_S", world.rng.choice((0.0, 5.0))))
+        for name, module in [*sys.modules.items()]:
+            if name.startswith("registry.") and hasattr(module, "ThreadPoolExecutor"):
+                stack.enter_context(patch(f"{name}.ThreadPoolExecutor", _Inline))
+        yield
