@@ -8,6 +8,7 @@ from threading import Lock
 from registry.errors import Refused
 from registry.marker import Marker
 from registry.store import Store
+from registry.transfer import Uploader
 
 
 def admitted(store: Store, marker: Marker, writer: str | None) -> Store:
@@ -63,6 +64,8 @@ class Alone(_Reading):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.put, self.delete = store.put, store.delete
+        if isinstance(store, Uploader):  # to keys that are the caller's alone, so nobody races
+            self.upload, self.unfinished = store.upload, store.unfinished
         self._turn = Lock()
 
     def create(self, key: str, data: bytes) -> bool:

@@ -3,11 +3,13 @@
     notice -> blobs that no live version has -> size and hash read back -> the event (visible only now)
 
 Blobs of a transaction without an event belong to nobody: a collector forbids the transaction, then deletes them. A
-publisher that was too slow learns of it before it can commit, and uploads again under a new transaction.
+publisher that was too slow learns of it before it can commit, and uploads again under a new transaction. Of a large
+blob whose upload broke off, the next publisher sends what is missing, under the transaction it was begun with.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from registry.manifest import BaseProfile, DatasetRecord, FileEntry, Manifest, P
 from registry.notices import announced, withdraw
 from registry.ops import Op, Publish
 from registry.store import Progress
-from registry.transfer import Meter, upload
+from registry.transfer import Meter, unfinished, upload
 from registry.validation import check_adapter, check_folder
 from registry.versions import AdapterState, Expected, Version, adapter_prefix
 
@@ -31,6 +33,7 @@ ATTEMPTS = 16
 HINT = "give `lorimer registry gc` a longer --grace"
 
 Also = Callable[[str], Sequence[Change]]
+_TX = re.compile(r"[0-9a-f]{16}")
 
 
 class Described(TypedDict, total=False):
@@ -108,12 +111,12 @@ class Publication:
 
     def run(self) -> Version:
         log = self.ledger.adapter_log(self.adapter)
-        tx, stored = log.new_tx(), set[str]()
+        tx, stored = log.new_tx(), dict[str, str]()
         for _ in range(ATTEMPTS):
             try:
                 self._attempt(tx, stored)
             except Aborted:
-                tx, stored = log.new_tx(), set()
+                tx, stored = log.new_tx(), {}
             except _Gone:
                 continue
             else:
@@ -126,13 +129,14 @@ class Publication:
             raise Conflict(f"{self.adapter}: the version just published was deleted by somebody else")
         return version
 
-    def _attempt(self, tx: str, stored: set[str]) -> None:
-        """Store what no live version has, then commit; `stored` gains the sha256s that lie there under `tx`."""
+    def _attempt(self, tx: str, stored: dict[str, str]) -> None:
+        """Store what no live version has, then commit; `stored` gains sha256s, each with the tx it lies under."""
 
         def publish(state: AdapterState) -> list[Op]:
             if state.find(self.digest) is not None:
                 return []
-            there = dict(state.blobs())
+            mine = {sha256: at for sha256, at in stored.items() if at not in state.aborted}
+            there = mine | dict(state.blobs())
             loc = {entry.sha256: there.get(entry.sha256, tx) for entry in self.manifest.files}
             return [Publish(digest=self.digest, manifest=self.manifest, loc=loc)]
 
@@ -154,18 +158,21 @@ class Publication:
             if ledger.commit(self.adapter, *asked, tx=tx, announced_at=now, create=True) is None:
                 withdraw(ledger.store, ledger.tenant, notice)
 
-    def _missing(self, ops: Sequence[Op], tx: str, stored: set[str]) -> list[FileEntry]:
+    def _missing(self, ops: Sequence[Op], tx: str, stored: Mapping[str, str]) -> list[FileEntry]:
         """The blobs that a publish counts on under our own transaction, and that nobody has stored yet."""
-        wanted = {sha256 for op in ops if isinstance(op, Publish) for sha256, at in op.loc.items() if at == tx} - stored
-        return [entry for sha256, entry in self._entries().items() if sha256 in wanted]
+        counted = {sha256 for op in ops if isinstance(op, Publish) for sha256, at in op.loc.items() if at == tx}
+        return [entry for sha256, entry in self._entries().items() if sha256 in counted and stored.get(sha256) != tx]
 
-    def _upload(self, blobs: Sequence[FileEntry], tx: str, stored: set[str]) -> None:
+    def _upload(self, blobs: Sequence[FileEntry], tx: str, stored: dict[str, str]) -> None:
         """Each blob once: the commit must never name bytes that are not there."""
-        meter = Meter(sum(entry.size for entry in blobs), self.progress, passes=2)
+        ledger, meter = self.ledger, Meter(sum(entry.size for entry in blobs), self.progress, passes=2)
+        aborted = ledger.adapter_log(self.adapter).fold().aborted
         for entry in blobs:
-            key = f"{adapter_prefix(self.ledger.tenant, self.adapter)}/blobs/{entry.sha256}.{tx}"
-            upload(self.ledger.store, key, self.directory / entry.path, entry, meter)
-            stored.add(entry.sha256)
+            prefix = f"{adapter_prefix(ledger.tenant, self.adapter)}/blobs/{entry.sha256}."
+            begun = (key.removeprefix(prefix) for key in unfinished(ledger.store, prefix, entry.size))
+            at = next((at for at in begun if _TX.fullmatch(at) and at not in aborted), tx)
+            upload(ledger.store, prefix + at, self.directory / entry.path, entry, meter)
+            stored[entry.sha256] = at
 
     def _entries(self) -> dict[str, FileEntry]:
         return {entry.sha256: entry for entry in self.manifest.files}

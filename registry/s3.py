@@ -22,10 +22,8 @@ from registry.canonical import CHUNK_BYTES, sha256_file
 from registry.errors import LorimerError, NotFound, Unavailable
 from registry.file_slice import FileSlice
 from registry.multipart import Multipart, Outcome
-from registry.store import check_prefix, write_atomically
+from registry.store import LARGE_BYTES, check_prefix, write_atomically
 
-SINGLE_BYTES = 64 << 20
-"""Larger files go in parts."""
 PART_BYTES = 16 << 20
 REREAD_DELAYS_S = (0.1, 0.3, 1.0, 3.0)
 """Waits before a read goes on that broke off, and broke off again without bringing anything."""
@@ -43,14 +41,14 @@ class S3Store:
         self,
         bucket: Bucket,
         *,
-        single_bytes: int = SINGLE_BYTES,
+        large_bytes: int = LARGE_BYTES,
         part_bytes: int = PART_BYTES,
         page_keys: int = 1000,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = bucket.url
         self._bucket = bucket
-        self._single_bytes = single_bytes
+        self._large_bytes = large_bytes
         self._parts = Multipart(bucket, part_bytes)
         self._page_keys = page_keys
         self._sleep = sleep
@@ -157,7 +155,7 @@ class S3Store:
         knows how, at completion; keys of large files hold a tx, so nobody else writes them."""
         try:
             size = path.stat().st_size
-            if size <= self._single_bytes:
+            if size <= self._large_bytes:
                 with FileSlice(path, 0, size, sent) as body:
                     return self._create(key, body if size else b"", sha256)
             if self.exists(key):

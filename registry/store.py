@@ -22,6 +22,8 @@ Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
 
 MAX_KEY = 900
+LARGE_BYTES = 64 << 20
+"""Larger values travel in pieces, several at a time."""
 RETRY_DELAYS_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 0.0)
 _SEGMENT = re.compile(r"[A-Za-z0-9_@=+-][A-Za-z0-9._@=+-]*")
 

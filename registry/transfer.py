@@ -18,13 +18,11 @@ from typing import Protocol, runtime_checkable
 from registry.canonical import CHUNK_BYTES, sha256_of
 from registry.errors import Corrupt
 from registry.manifest import FileEntry
-from registry.store import Progress, Store, Uncertain
+from registry.store import LARGE_BYTES, Progress, Store, Uncertain
 
 RETRY_DELAYS_S = (0.25, 0.5, 1.0)
 REPORT_BYTES = 1 << 18
 SLICE_BYTES = 8 << 20
-LARGE_BYTES = 4 * SLICE_BYTES
-"""Larger values are read in slices, several at a time."""
 PARALLEL = 4
 
 
@@ -65,6 +63,16 @@ class Uploader(Protocol):
     def upload(self, key: str, path: Path, sha256: str, sent: Callable[[int], None]) -> bool:
         """Like `create_file`, but a key that exists is fine. True when the server itself checked the sha256."""
         ...
+
+    def unfinished(self, prefix: str) -> Iterator[str]:
+        """Keys with this prefix whose upload broke off: an upload to such a key sends what is missing."""
+        ...
+
+
+def unfinished(store: Store, prefix: str, size: int) -> Iterator[str]:
+    """Where a value of this size, uploaded before, may be waiting for its missing parts."""
+    if isinstance(store, Uploader) and size > LARGE_BYTES:
+        yield from store.unfinished(prefix)
 
 
 def upload(

@@ -8,9 +8,10 @@ from threading import Barrier
 
 import pytest
 
+from registry.access import ReadOnly
 from registry.errors import Invalid, NotFound, Refused, Unavailable
 from registry.s3 import S3Store
-from registry.store import ReadOnly, Store, Uncertain, create_surely, open_store
+from registry.store import Store, Uncertain, create_surely, open_store
 from tests.registry.conftest import REAL_STORES, STORES, OpenAgain
 from tests.registry.stores import Down, Flaky, MemoryStore
 
@@ -56,7 +57,7 @@ def test_files_are_streamed_whole(store: Store, tmp_path: Path) -> None:
 def test_large_files_go_in_parts(open_again: OpenAgain, tmp_path: Path) -> None:
     store = open_again()
     if isinstance(store, S3Store):
-        store = S3Store(store._bucket, single_bytes=5 << 20, part_bytes=5 << 20)
+        store = S3Store(store._bucket, large_bytes=5 << 20, part_bytes=5 << 20)
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"0123456789abcdef" * (7 << 16))
     assert store.create_file("f/large", source)
@@ -166,7 +167,7 @@ def test_silence_is_uncertain_and_refusal_is_not() -> None:
 def test_read_only() -> None:
     inner = MemoryStore()
     inner.put("k", b"v")
-    store = ReadOnly(inner)
+    store = ReadOnly(inner, "was initialised read-only", "ask whoever did")
     assert store.get("k") == b"v"
     for write in (lambda: store.create("x", b""), lambda: store.put("x", b""), lambda: store.delete("k")):
         with pytest.raises(Refused, match="read-only"):
