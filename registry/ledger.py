@@ -72,6 +72,7 @@ class Ledger:
                     authenticate=self.trust.authenticate(prefix),
                     admit=self._admit,
                     trust_checkpoints=not self.trust.roots,
+                    memory=self.trust.memory(self.store.url, prefix),
                 )
             return self._logs[name]
 

@@ -23,6 +23,7 @@ import msgspec
 from registry.canonical import canonical, sha256
 from registry.checkpoints import CHECKPOINT_EVERY, Checkpoints, Position
 from registry.errors import Corrupt, Invalid, NotFound, Refused
+from registry.memory import Memory
 from registry.sealed import is_whole, seal
 from registry.store import Store, create_surely
 
@@ -81,7 +82,7 @@ class Log(Generic[Op, State]):
     `sign` and `authenticate` are given the canonical event without `sig` and `sum`; `admit` sees the state and the
     event about to replace it, and raises to forbid that. `fold_version` says which
     checkpoints hold what `apply` would give. Without `trust_checkpoints` none is read or written, because
-    the state then depends on whom this reader trusts.
+    the state then depends on whom this reader trusts; `memory` is then where a new process begins.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Log(Generic[Op, State]):
         authenticate: Authenticate | None = None,
         admit: Callable[[State, Event[Op]], None] = lambda _state, _event: None,
         trust_checkpoints: bool = True,
+        memory: Memory[State] | None = None,
         checkpoint_every: int = CHECKPOINT_EVERY,
         rng: random.Random | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -114,6 +116,7 @@ class Log(Generic[Op, State]):
         self._sign = sign
         self._authenticate = authenticate
         self._admit = admit
+        self._memory = memory
         self._sleep = sleep
         self._rng = rng or random.SystemRandom()
         self._decoder: msgspec.json.Decoder[Event[Op]] = msgspec.json.Decoder(Event[op_type])
@@ -213,7 +216,9 @@ class Log(Generic[Op, State]):
         return Position(0, GENESIS, self._initial)
 
     def _cold(self) -> Position[State]:
-        """The newest checkpoint whose event lies in this very log."""
+        """What this machine remembers, or the newest checkpoint whose event lies in this very log."""
+        if self._memory is not None:
+            return self._memory.resume(self._read) or self._start()
         saved = self._checkpoints.newest() if self._checkpoints is not None else None
         if saved is None or sha256(self._read(saved.n) or b"") != saved.head:
             return self._start()
@@ -255,6 +260,8 @@ class Log(Generic[Op, State]):
         with self._lock:
             if position.n and (self._position is None or position.n > self._position.n):
                 self._position = position
+                if self._memory is not None:
+                    self._memory.keep(position)
 
     def _read(self, n: int) -> bytes | None:
         try:

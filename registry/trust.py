@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.canonical import canonical, sha256
 from registry.errors import Refused
 from registry.judging import Judge
 from registry.log import Authenticate, Event, Sign, Signature
+from registry.memory import Memory
 from registry.ops import Op
 from registry.settings import Settings
 from registry.signing import SigningKey, read_key, read_key_ids, signers_of
-from registry.versions import AdapterState
+from registry.versions import FOLD, AdapterState
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Trust:
 
     key: SigningKey | None = None
     roots: frozenset[str] = frozenset()
+    remembers: Path | None = None
+    """Where this machine keeps what it has read of logs."""
 
     @property
     def judge(self) -> Judge:
@@ -39,6 +43,13 @@ class Trust:
             return signers_of(payload, place, signatures)
 
         return signers
+
+    def memory(self, url: str, place: str) -> Memory[AdapterState] | None:
+        """Of the log at `place` in the store at `url`; only who trusts somebody needs one."""
+        if not self.roots or self.remembers is None:
+            return None
+        path = self.remembers / sha256(url.encode())[:16] / f"{place}.json"
+        return Memory(path, AdapterState, f"{FOLD}-{sha256(canonical(sorted(self.roots)))[:16]}")
 
     def admit(self, state: AdapterState, event: Event[Op]) -> None:
         """Refused, with the rule, where an event would be void once written, or would not be believed."""
@@ -60,4 +71,4 @@ def open_trust(settings: Settings) -> Trust:
     """The key and the roots that the settings name, if they do."""
     key = read_key(Path(settings.signing_key).expanduser()) if settings.signing_key else None
     roots = read_key_ids(Path(settings.trusted_keys).expanduser()) if settings.trusted_keys else frozenset()
-    return Trust(key, roots)
+    return Trust(key, roots, settings.cache_path() / "memory")
