@@ -23,8 +23,8 @@ STANDING = 64
 """Notices that a reader puts up with although they have nothing more to say."""
 LINGER_S = 2 * SKEW_S
 """Gateways look at the latest minute of notices: a covered one stays for them."""
-OVERDUE_S = 3600.0
-"""A transaction announced this long ago and never committed is aborted."""
+OVERDUE_S = 86_400.0
+"""A transaction announced this long ago and never committed is aborted; uploads may take as long."""
 
 
 class Compaction:

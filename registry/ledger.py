@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import socket
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 
@@ -25,6 +26,9 @@ from registry.versions import FOLD, AdapterState, adapter_prefix, annotate
 
 HEARD_S = 5.0
 """A notice this old is renewed before the commit: who listens does so for a while only."""
+
+MAX_LOGS = 4096
+"""Folds kept in memory; those not asked for longest go first."""
 
 
 class Aborted(Conflict):
@@ -50,31 +54,18 @@ class Ledger:
         self.actor = actor if actor is not None else default_actor()
         self.trust = trust or Trust()
         self.format = format
-        self._logs: dict[str, Log[Op, AdapterState]] = {}
+        self._logs: OrderedDict[str, Log[Op, AdapterState]] = OrderedDict()
         self._lock = Lock()
 
     def adapter_log(self, name: str) -> Log[Op, AdapterState]:
         check_name(name, "adapter")
         with self._lock:
-            if name not in self._logs:
-                prefix = adapter_prefix(self.tenant, name)
-                self._logs[name] = Log(
-                    self.store,
-                    prefix,
-                    self.clock,
-                    op_type=Op,
-                    initial=self._initial(name),
-                    apply=self.trust.judge.fold,
-                    annotate=annotate,
-                    format_of=format_of,
-                    fold_version=FOLD,
-                    sign=self.trust.sign(prefix),
-                    authenticate=self.trust.authenticate(prefix),
-                    admit=self._admit,
-                    trust_checkpoints=not self.trust.roots,
-                    memory=self.trust.memory(self.store.url, prefix),
-                )
-            return self._logs[name]
+            log = self._logs.get(name) or self._opened(name)
+            self._logs[name] = log
+            self._logs.move_to_end(name)
+            if len(self._logs) > MAX_LOGS:
+                self._logs.popitem(last=False)
+            return log
 
     def state(self, name: str, *, at: float | None = None) -> AdapterState:
         """Everything the log says of one adapter, now, or as it said `at` a time."""
@@ -129,6 +120,25 @@ class Ledger:
             if event is None:
                 withdraw(self.store, self.tenant, notice)
             return event
+
+    def _opened(self, name: str) -> Log[Op, AdapterState]:
+        prefix = adapter_prefix(self.tenant, name)
+        return Log(
+            self.store,
+            prefix,
+            self.clock,
+            op_type=Op,
+            initial=self._initial(name),
+            apply=self.trust.judge.fold,
+            annotate=annotate,
+            format_of=format_of,
+            fold_version=FOLD,
+            sign=self.trust.sign(prefix),
+            authenticate=self.trust.authenticate(prefix),
+            admit=self._admit,
+            trust_checkpoints=not self.trust.roots,
+            memory=self.trust.memory(self.store.url, prefix),
+        )
 
     def _initial(self, name: str) -> AdapterState:
         return AdapterState(tenant=self.tenant, adapter=name)

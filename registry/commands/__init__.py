@@ -8,7 +8,7 @@ from registry.commands.alias import alias, rollback
 from registry.commands.exchange import copy, export, import_, pull, push
 from registry.commands.job import jobs
 from registry.commands.key import key
-from registry.commands.listing import list_adapters
+from registry.commands.listing import index, list_adapters
 from registry.commands.place import doctor, init, upgrade_format
 from registry.commands.policy import policy
 from registry.commands.rules import review, rules
@@ -51,6 +51,7 @@ for verb in (
     delete,
     retain,
     gc,
+    index,
     verify,
     policy,
 ):
