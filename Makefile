@@ -27,7 +27,7 @@ demo: $(VENV)/.demo ## Run the main job, start to end, on a real model and real 
 	$(BIN)/lorimer demo
 
 test: check ## Install, check and test everything
-	sh tests/install-rgw.sh
+	sh tests/install-tools.sh
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev ## Lint, type-check and prove the layers
