@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from registry.directory import DirectoryStore
-from registry.doctor import MARKER, initialise, probe, read_marker
-from registry.errors import Corrupt, NotFound, Refused
+from registry.doctor import probe
+from registry.errors import Refused
 from registry.store import Store
 from tests.registry.conftest import REAL_STORES
 from tests.registry.stores import Flaky, Forgetful, Racy, Unconditional, Wrapper
@@ -42,32 +42,30 @@ def test_unsound_stores_are_refused(directory_store: DirectoryStore, broken: typ
     verdict = probe(store)
     assert not verdict.passed
     assert any(failure.startswith(failing) for failure in verdict.failures)
-    with pytest.raises(Refused, match="cannot hold a writable registry"):
-        initialise(store)
-    assert not directory_store.exists(MARKER)
-    marker = initialise(store, read_only=True)
-    assert (marker.read_only, marker.verdict.passed) == (True, False)
+    assert verdict.holds_one_writer == (failing == "races")
+    assert ("single writer" in verdict.in_words) == (failing == "races")
 
 
 def test_lost_replies_do_not_condemn_a_store(directory_store: DirectoryStore) -> None:
     assert probe(Flaky(directory_store, ["fine", "fine", "unheard", "lost", "unheard"]), rounds=3).passed
 
 
-def test_marker(directory_store: DirectoryStore) -> None:
-    with pytest.raises(NotFound, match="registry init"):
-        read_marker(directory_store)
-    marker = initialise(directory_store, clock=lambda: 5.0)
-    assert read_marker(directory_store) == marker == initialise(directory_store)
-    assert (marker.created_at, marker.read_only, marker.verdict.passed) == (5.0, False, True)
-    directory_store.put(MARKER, directory_store.get(MARKER).replace(b'"format":1', b'"format":9'))
-    with pytest.raises(Refused, match="format 9"):
-        read_marker(directory_store)
-    directory_store.put(MARKER, b"?")
-    with pytest.raises(Corrupt, match=MARKER):
-        read_marker(directory_store)
+def test_a_role_that_may_not_delete_can_still_write(directory_store: DirectoryStore) -> None:
+    verdict = probe(Undeletable(directory_store), rounds=1)
+    assert verdict.passed
+    assert next(check for check in verdict.checks if check.name == "delete").detail == "not allowed: access denied"
 
 
-def test_a_full_or_unreachable_disk_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Exception, match="is not a directory"):
-        initialise(DirectoryStore(tmp_path / "file"))
+def test_a_store_that_ignores_ranges_is_refused(directory_store: DirectoryStore) -> None:
+    verdict = probe(Rangeless(directory_store), rounds=1)
+    assert verdict.failures == ["ranged read: got b'0123456789'"]
+
+
+class Undeletable(Wrapper):
+    def delete(self, key: str) -> None:
+        raise Refused("access denied")
+
+
+class Rangeless(Wrapper):
+    def chunks(self, key: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        return self.inner.chunks(key)
