@@ -50,7 +50,7 @@ def _finding(state: AdapterState, blob: Blob, sight: Sight) -> Finding:
 
 
 def _verdict(state: AdapterState, tombstone: Tombstone, sight: Sight) -> tuple[bool, str]:
-    version, age_s = tombstone.version, sight.now - tombstone.time
+    version, age_s = tombstone.version, max(sight.now - tombstone.time, 0.0)
     reason = f" ({tombstone.reason})" if tombstone.reason else ""
     deleted = f"{version.name} was deleted {duration(age_s)} ago{reason}"
     if gateways := holders(sight.pins, state.adapter, version.digest):
@@ -67,7 +67,7 @@ def _upload_verdict(state: AdapterState, tx: str, sight: Sight) -> tuple[bool, s
         return False, "evidence: an event that broke the rules published it"
     if tx not in sight.uploads:
         return True, "an upload that was never committed, and that nobody announces any more"
-    age_s = sight.now - sight.uploads[tx]
+    age_s = max(sight.now - sight.uploads[tx], 0.0)
     if age_s < sight.grace_s:
         return False, f"an upload that began {duration(age_s)} ago; given {duration(sight.grace_s)}"
     return True, f"an upload that began {duration(age_s)} ago and never ended"
