@@ -193,10 +193,14 @@ class Registry(Ledger):
 
         A reference means what it means to `show`; a quarantined version must be named by its whole digest.
         """
-        state, selector = self._meant(ref)
-        version = state.servable(selector)
+        version = self.obtainable(ref)
         verification.fetch_into(self.store, version, Path(directory), progress)
         return version
+
+    def obtainable(self, ref: str | ModelRef) -> Version:
+        """The version whose bytes a reference may have: what it means to `show`, unless that is quarantined."""
+        state, selector = self._meant(ref)
+        return state.servable(selector)
 
     def _meant(self, ref: str | ModelRef) -> tuple[AdapterState, Selector]:
         parsed = parse_ref(ref) if isinstance(ref, str) else ref

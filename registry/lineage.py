@@ -89,6 +89,8 @@ def _place(registry: Registry, ref: str) -> tuple[str, Selector]:
     """Adapter and selector; for a digest alone, the first adapter that has it."""
     if not ref.startswith("sha256:"):
         parsed = parse_ref(ref)
+        if parsed.tenant not in (None, registry.tenant):
+            raise NotFound(f"the lineage of {ref} is told to its owner alone")
         return parsed.adapter, parsed.selector
     selector = parse_selector(ref)
     for name in registry.store.folders(f"t/{registry.tenant}/a/"):

@@ -60,7 +60,7 @@ def copy(
     progress: Progress | None = None,
 ) -> Version:
     """Publish a version of one registry in another. The base's profile goes along; what is there is not sent again."""
-    version = source.show(ref)
+    version = source.obtainable(ref)
     manifest = version.manifest
     target.register_base(source.base_profile(manifest.base.weights_sha256))
     changes = beside(version.digest, dict.fromkeys(aliases, msgspec.UNSET), None, reason, None)

@@ -37,7 +37,7 @@ def export(
         raise Invalid("a model signature needs a key", hint="give one with --key, or choose --format peft", param="key")
     if form == "peft" and key is not None:
         raise Invalid("a plain PEFT folder has no place for a signature", hint="choose --format oms", param="key")
-    version = registry.show(ref)
+    version = registry.obtainable(ref)
     signature = bundle.sign(version.manifest, version.adapter, key) if key else None
     with appearing(directory) as folder:
         if form == "oci":
