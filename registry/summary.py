@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from registry.errors import Invalid
 from registry.names import Alias
 from registry.versions import AdapterState
 
-_BOUND = re.compile(r"(?P<metric>.+?)\s*(?P<sign><=|>=|<|>|=)\s*(?P<value>[^<>=]+)")
+_BOUND = re.compile(r"(?P<metric>[^<>=]*[^<>=\s])\s*(?P<sign><=|>=|<|>|=)\s*(?P<value>[^<>=]+)")
 _SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -73,10 +74,13 @@ class Bound:
     def parse(cls, text: str) -> Bound:
         found = _BOUND.fullmatch(text.strip())
         try:
-            return cls(found["metric"], found["sign"], float(found["value"]))  # type: ignore[index]
-        except (TypeError, ValueError):
+            value = float(found["value"]) if found else math.nan
+        except ValueError:
+            value = math.nan
+        if found is None or math.isnan(value):
             hint = "write METRIC>=NUMBER with one of < <= = >= >"
-            raise Invalid(f"not a bound on a metric: {text!r}", hint=hint, param="metric") from None
+            raise Invalid(f"not a bound on a metric: {text!r}", hint=hint, param="metric")
+        return cls(found["metric"], found["sign"], value)
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """A metric that was never measured is within no bound."""
