@@ -16,7 +16,7 @@ from monitoring.references import References
 from monitoring.trigger import cooldown_s, decide, is_harmed, job_key, job_spec, usable_examples
 from registry.adapters import Registry
 from registry.captures import Captured, read_captures
-from registry.errors import Conflict, NotFound
+from registry.errors import Conflict, NotFound, Refused
 from registry.jobs import Job, Jobs
 from registry.names import DEFAULT_ALIAS
 from registry.policy import Policy
@@ -159,13 +159,13 @@ class Pursuit:
         """Digest of the version that `prod` means now."""
         try:
             return self._registry.state(adapter).aliases.get(DEFAULT_ALIAS)
-        except NotFound:
+        except (NotFound, Refused):  # or nobody whom this monitor trusts vouches for it
             return None
 
     def _policy(self, adapter: str) -> Policy:
         try:
             return self._registry.policy(adapter)
-        except NotFound:
+        except (NotFound, Refused):
             return Policy(retrain="off")
 
     def _remember(self, adapter: str, history: History) -> History:

@@ -17,7 +17,7 @@ import msgspec
 from registry.canonical import canonical, sha256
 from registry.errors import Invalid
 from registry.names import check_alias
-from registry.signing import check_key_id
+from registry.signing import check_key_id, short
 
 ANY_ALIAS = "*"
 SUITE_TAG = "suite/"
@@ -130,3 +130,9 @@ def to_rules(values: dict[str, Any]) -> Rules:
         raise Invalid(f"bad rules: {error}") from error
     rules.check()
     return rules
+
+
+def signed_by(rules: Rules | None, keys: Iterable[str]) -> str:
+    """Who signed, by name where rules give one."""
+    names = {} if rules is None else {key: name for name, key in rules.keys.items()}
+    return ", ".join(names.get(key, short(key)) for key in keys)

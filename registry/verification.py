@@ -15,7 +15,7 @@ from registry.manifest import FileEntry, digest, is_safe_path
 from registry.ops import Op
 from registry.store import Progress, Store
 from registry.transfer import Meter, download
-from registry.versions import AdapterState, Version
+from registry.versions import AdapterState, Version, Violation
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +27,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     num_versions: int
     num_blobs: int
     num_bytes: int
+    violations: tuple[Violation, ...]
+    """Events that broke the rules of their time, and so changed nothing."""
 
 
 def verify(store: Store, log: Log[Op, AdapterState], progress: Progress | None = None) -> Report:
@@ -52,6 +54,7 @@ def verify(store: Store, log: Log[Op, AdapterState], progress: Progress | None =
         num_versions=len(versions),
         num_blobs=len(blobs),
         num_bytes=sum(entry.size for _, entry in blobs.values()),
+        violations=position.state.violations,
     )
 
 

@@ -58,18 +58,21 @@ def rules(terminal: Terminal, *, name: str, file: Path | None, agree: bool, note
 @click.command()
 @click.argument("name")
 @click.argument("version")
-@click.option("--approve/--reject", "approved", required=True, default=None, help="What you say of it.")
+@click.option("--approve", is_flag=True, help="It may be used.")
+@click.option("--reject", is_flag=True, help="It may not.")
 @click.option("--note", default="", help="Recorded in the log.")
 @command
-def review(terminal: Terminal, *, name: str, version: str, approved: bool, note: str) -> None:
+def review(terminal: Terminal, *, name: str, version: str, approve: bool, reject: bool, note: str) -> None:
     """Approve or reject VERSION (v3, a digest, an alias) of adapter NAME, signed with your key.
 
     Your last word counts. Whether an alias needs it is said by the adapter's rules.
     """
+    if approve == reject:
+        raise click.UsageError("say either --approve or --reject")
     opened = open_registry(terminal.settings)
     found = opened.show(f"{name}@{version}")
-    event = opened.commit(name, consent.review(found, "approve" if approved else "reject", note))
-    said = "approved" if approved else "rejected"
+    event = opened.commit(name, consent.review(found, "approve" if approve else "reject", note))
+    said = "approved" if approve else "rejected"
     terminal.result(msgspec.to_builtins(event), f"{said} {found.name} {found.digest}")
 
 

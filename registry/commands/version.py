@@ -13,6 +13,7 @@ from registry.lineage import trace
 from registry.names import parse_ref
 from registry.ops import describe
 from registry.pins import Pins, holders
+from registry.rules import signed_by
 from registry.terminal import Terminal, command, progress_bar, table, when
 from registry.times import moment
 from registry.versions import AdapterState, Version
@@ -64,9 +65,20 @@ def show_log(terminal: Terminal, name: str, last: int) -> None:
     """
     opened = open_registry(terminal.settings)
     events = opened.log(name)[-last:]
-    void = {violation.n: f"VOID ({violation.rule}): " for violation in opened.state(name).violations}
-    rows = [(each.n, when(each.time), each.actor, void.get(each.n, "") + describe(each.ops)) for each in events]
-    terminal.result(msgspec.to_builtins(events), table(["n", "time", "actor", "event"], rows))
+    state = opened.adapter_log(name).fold()  # whoever is to vouch for a log must be able to read it before
+    void = {violation.n: violation.rule for violation in state.violations}
+    rows = [
+        (
+            each.n,
+            when(each.time),
+            each.actor,
+            signed_by(state.rules, each.signers or ()) or "-",
+            (f"VOID ({void[each.n]}): " if each.n in void else "") + describe(each.ops),
+        )
+        for each in events
+    ]
+    records = [msgspec.to_builtins(each) | {"void": void.get(each.n)} for each in events]
+    terminal.result(records, table(["n", "time", "actor", "signed by", "event"], rows))
 
 
 @click.command()
@@ -113,15 +125,24 @@ def quarantine(terminal: Terminal, *, name: str, version: str, reason: str, lift
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @command
 def verify(terminal: Terminal, names: tuple[str, ...]) -> None:
-    """Read and hash everything again (all adapters, or those named); the first damaged object is named."""
+    """Read and hash everything again (all adapters, or those named); the first damaged object is named.
+
+    Signatures are checked too. Events that broke the rules of their time are told; they changed nothing.
+    """
     opened = open_registry(terminal.settings)
     reports = []
     for name in names or [summary.adapter for summary in opened.list()]:
         with progress_bar(terminal, f"verifying {name}") as progress:
             reports.append(opened.verify(name, progress))
-    rows = [(r.adapter, r.num_events, r.num_versions, r.num_blobs, r.num_bytes, r.head[:12]) for r in reports]
-    drawn = table(["adapter", "events", "versions", "blobs", "bytes", "head"], rows)
+    rows = [
+        (r.adapter, r.num_events, len(r.violations), r.num_versions, r.num_blobs, r.num_bytes, r.head[:12])
+        for r in reports
+    ]
+    drawn = table(["adapter", "events", "void", "versions", "blobs", "bytes", "head"], rows)
     terminal.result(msgspec.to_builtins(reports), drawn if rows else "no adapters yet")
+    for report in reports:
+        for each in report.violations:
+            terminal.say(f"{report.adapter}: event {each.n} of {each.actor} is void: {each.rule}")
 
 
 def version_record(version: Version) -> dict[str, Any]:
@@ -136,6 +157,7 @@ def _rows(version: Version, state: AdapterState, standing: dict[str, float]) -> 
         ("version", version.name),
         ("digest", version.digest),
         ("published", when(version.published_at)),
+        *((("signed by", signed_by(state.rules, version.signers)),) if version.signers else ()),
         ("aliases", ", ".join(aliases) or "-"),
         *((("quarantined", state.quarantined[version.digest]),) if version.digest in state.quarantined else ()),
         ("base", f"{manifest.base.id} ({manifest.base.weights_sha256[:12]})"),
@@ -144,7 +166,10 @@ def _rows(version: Version, state: AdapterState, standing: dict[str, float]) -> 
         ("dataset", f"{manifest.dataset.uri} ({manifest.dataset.rows} rows)" if manifest.dataset else "-"),
         *((f"metric {key}", f"{value:.6g}") for key, value in sorted(manifest.metrics.items())),
         *((f"tag {key}", value) for key, value in sorted(manifest.tags.items())),
-        *((f"review by {each.actor}", f"{each.verdict} {each.note}") for each in state.reviews.get(version.digest, ())),
+        *(
+            (f"review by {signed_by(state.rules, each.signers) or each.actor}", f"{each.verdict} {each.note}")
+            for each in state.reviews.get(version.digest, ())
+        ),
         *((f"policy {key}", value) for key, value in sorted(state.policy.items())),
         *((f"violation in event {each.n}", f"{each.actor}: {each.rule}") for each in state.violations),
         *((f"file {entry.path}", f"{entry.size} bytes {entry.sha256[:12]}") for entry in manifest.files),

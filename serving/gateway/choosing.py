@@ -13,7 +13,7 @@ from threading import Lock
 
 from registry.adapters import Registry, Version
 from registry.cache import AdapterCache
-from registry.errors import Invalid, NotFound
+from registry.errors import Invalid, NotFound, Refused
 from registry.manifest import BaseProfile
 from registry.names import DEFAULT_ALIAS, Alias, parse_ref
 from serving.gateway.errors import ModelNotFound
@@ -160,7 +160,10 @@ class Catalog:
         """Every name a request may use: the base, and each adapter under each alias (bare for the default one)."""
         cards = [self._base_card(self.base_names[0])]
         for summary in self.registry.list():
-            state = self.registry.state(summary.adapter)
+            try:
+                state = self.registry.state(summary.adapter)
+            except (NotFound, Refused):  # just gone, or nobody whom this gateway trusts vouches for it
+                continue
             for alias in sorted(state.aliases):
                 name = state.adapter if alias == DEFAULT_ALIAS else f"{state.adapter}@{alias}"
                 cards.append(self._card(name, state.select(Alias(alias))))
