@@ -54,8 +54,7 @@ class Multipart:
     def send(self, key: str, path: Path, sha256: str, content_type: str, sent: Callable[[int], None]) -> Outcome:
         """Create the object, continuing an unfinished upload to this key; Corrupt when the file is not `sha256`."""
         parts = self._plan(path, sha256)
-        upload = self._begun(key) or self._begin(key, content_type)
-        there = self._there(key, upload)
+        upload, there = self._begun(key, len(parts)) or (self._begin(key, content_type), {})
 
         def send(part: Part) -> tuple[dict[str, Any], bool]:
             if (record := _matching(there.get(part.number), part, path)) is not None:
@@ -108,13 +107,17 @@ class Multipart:
                 **self._bucket.encryption,
             )["UploadId"]
 
-    def _begun(self, key: str) -> str | None:
-        """The newest unfinished upload to exactly this key."""
-        with suppress(LorimerError):  # as in `unfinished`
+    def _begun(self, key: str, num_parts: int) -> tuple[str, dict[int, Any]] | None:
+        """The newest unfinished upload to exactly this key, with its parts by number.
+
+        Not one of more parts, which cut the file otherwise: some servers complete an upload with all of them only.
+        """
+        with suppress(LorimerError, NoSuchUpload):  # as in `unfinished`
             found = [upload for upload in self._uploads(key) if upload["Key"] == self._bucket.prefix + key]
             if found:
-                upload_id: str = max(found, key=lambda upload: upload["Initiated"])["UploadId"]
-                return upload_id
+                upload: str = max(found, key=lambda upload: upload["Initiated"])["UploadId"]
+                there = self._there(key, upload)
+                return (upload, there) if max(there, default=0) <= num_parts else None
         return None
 
     def _uploads(self, prefix: str) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError
 
 from registry.bucket import Beyond, Bucket, Present
 from registry.canonical import CHUNK_BYTES, sha256_file
-from registry.errors import LorimerError, NotFound, Unavailable
+from registry.errors import LorimerError, NotFound, Refused, Unavailable
 from registry.file_slice import FileSlice
 from registry.multipart import Multipart, Outcome
 from registry.store import LARGE_BYTES, check_prefix, write_atomically
@@ -122,9 +122,11 @@ class S3Store:
     def refuses_wrong_sha256(self, key: str) -> bool:
         """Whether the server checks `x-amz-checksum-sha256`. Leaves `key` behind when it does not."""
         try:
-            self._create(key, b"these bytes", hashlib.sha256(b"other bytes").hexdigest())
+            outcome = self._create(key, b"these bytes", hashlib.sha256(b"other bytes").hexdigest())
         except LorimerError:
             return True
+        if outcome.vouched:  # uploads to such a server would not be read back
+            raise Refused(f"{self.url} says that it checked a sha256, which was wrong", hint="use another server")
         return False
 
     def versioning(self) -> str:

@@ -120,8 +120,7 @@ def _in_slices(store: Store, key: str, file: FileIO, size: int, meter: Meter) ->
     state, hashed = hashlib.sha256(), 0
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="download") as pool:
         for end in pool.map(fetch, range(0, size, SLICE_BYTES)):
-            while hashed < end:
-                data = os.pread(file.fileno(), min(CHUNK_BYTES, end - hashed), hashed)
+            while data := os.pread(file.fileno(), max(min(CHUNK_BYTES, end - hashed), 0), hashed):
                 state.update(data)
                 hashed += len(data)
     return state.hexdigest(), hashed

@@ -17,6 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from registry.adapters import Registry
+from registry.manifest import BaseIdentity, BaseProfile
+from registry.settings import load_settings
+from registry.store import store_of
 
 BAR_BYTES = 200 << 20
 RANK, WIDTH = 256, 8192
@@ -34,8 +42,6 @@ def shapes(num_bytes: int) -> Iterator[tuple[str, tuple[int, int]]]:
 
 def write_folder(folder: Path, num_bytes: int) -> Path:
     """A valid adapter folder of about this size, written piece by piece."""
-    import numpy as np
-
     folder.mkdir(parents=True)
     tensor_bytes = RANK * WIDTH * 4
     names = list(shapes(num_bytes))
@@ -57,27 +63,24 @@ def write_folder(folder: Path, num_bytes: int) -> Path:
     return folder
 
 
-def run_step(step: str, url: str, folder: Path, num_bytes: int) -> dict[str, float]:
-    """In this process: what the step took."""
-    from registry.adapters import Registry
-    from registry.manifest import BaseIdentity, BaseProfile
-    from registry.settings import load_settings
-    from registry.store import store_of
+def profile(num_bytes: int) -> BaseProfile:
+    """A base that such an adapter fits."""
+    modules = {name.removeprefix("base_model.model.").split(".lora")[0] for name, _ in shapes(num_bytes)}
+    identity = BaseIdentity(
+        id=NAME, weights_sha256="a" * 64, tokenizer_sha256="b" * 64, template_sha256="c" * 64, shape_sha256="d" * 64
+    )
+    return BaseProfile(
+        identity=identity, names=(NAME,), architecture="LlamaForCausalLM", hidden_size=WIDTH, num_layers=len(modules),
+        vocab_size=32, context_length=64, linears=dict.fromkeys(modules, (WIDTH, WIDTH)),
+    )  # fmt: skip
 
+
+def run_step(step: str, url: str, folder: Path, num_bytes: int) -> dict[str, Any]:
+    """In this process: what the step took."""
     registry = Registry(store_of(load_settings(), url), actor="benchmark")
-    ready = peak_bytes()
-    started = time.monotonic()
+    ready, started = peak_bytes(), time.monotonic()
     if step == "publish":
-        modules = {name.removeprefix("base_model.model.").split(".lora")[0] for name, _ in shapes(num_bytes)}
-        identity = BaseIdentity(
-            id=NAME, weights_sha256="a" * 64, tokenizer_sha256="b" * 64, template_sha256="c" * 64, shape_sha256="d" * 64
-        )
-        profile = BaseProfile(
-            identity=identity, names=(NAME,), architecture="LlamaForCausalLM", hidden_size=WIDTH,
-            num_layers=len(modules), vocab_size=32, context_length=64,
-            linears=dict.fromkeys(modules, (WIDTH, WIDTH)),
-        )  # fmt: skip
-        registry.publish(NAME, folder, profile=profile)
+        registry.publish(NAME, folder, profile=profile(num_bytes))
     elif step == "verify":
         registry.verify(NAME)
     else:
@@ -91,7 +94,7 @@ def peak_bytes() -> int:
     return int(line.split()[1]) << 10
 
 
-def measure(url: str, num_bytes: int, scratch: Path) -> list[dict[str, float]]:
+def measure(url: str, num_bytes: int, scratch: Path) -> list[dict[str, Any]]:
     """Every step in a process of its own; the bytes that came back are compared with those that went."""
     folder = write_folder(scratch / "adapter", num_bytes)
     results = []
