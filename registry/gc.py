@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from registry import notices, retention
+from registry import changes, notices, retention
 from registry.adapters import Registry
 from registry.errors import Refused
 from registry.garbage import Finding, Sight, judge
-from registry.ops import Abort, Op
+from registry.ops import Op
 from registry.pins import Pins
 from registry.store import Progress
 from registry.versions import AdapterState, adapter_prefix
@@ -105,10 +105,10 @@ class _Collection:
             return []
         sight = replace(self.sight, uploads=self._uploads())  # read after the blobs: it tells of all that began before
 
-        def fence(state: AdapterState) -> list[Op]:
+        def fence(state: AdapterState) -> Sequence[Op]:
             decided[:] = judge(state, blobs, sight)
             txs = dict.fromkeys(finding.name.partition(".")[2] for finding in decided if finding.goes)
-            return [Abort(tx=tx, reason="collected") for tx in txs if tx not in state.aborted]
+            return changes.abort(txs, reason="collected")(state)
 
         if self.dry_run:
             log.rehearse(fence, actor=self.registry.actor)

@@ -51,7 +51,7 @@ class SetRules(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="r
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="abort", omit_defaults=True):
-    """Whoever holds `tx` may never publish with it: what it uploaded can be deleted."""
+    """Whoever holds `tx` may not commit with it any more, and nobody may use what it uploaded: it can be deleted."""
 
     FORMAT: ClassVar[int] = 2
     tx: str

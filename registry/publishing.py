@@ -18,7 +18,7 @@ from typing import Any, TypedDict
 from registry import bases, changes
 from registry.adapter_config import CONFIG_FILE, read_adapter_config
 from registry.changes import Change
-from registry.errors import Conflict, Invalid
+from registry.errors import Conflict, Invalid, NotFound
 from registry.ledger import Aborted, Ledger
 from registry.manifest import BaseProfile, DatasetRecord, FileEntry, Manifest, Parent
 from registry.notices import announced, withdraw
@@ -167,11 +167,16 @@ class Publication:
         """Each blob once: the commit must never name bytes that are not there."""
         ledger, meter = self.ledger, Meter(sum(entry.size for entry in blobs), self.progress, passes=2)
         aborted = ledger.adapter_log(self.adapter).fold().aborted
+        if tx in aborted:
+            raise Aborted(f"{self.adapter}: {tx} was given up")
         for entry in blobs:
             prefix = f"{adapter_prefix(ledger.tenant, self.adapter)}/blobs/{entry.sha256}."
             begun = (key.removeprefix(prefix) for key in unfinished(ledger.store, prefix, entry.size))
             at = next((at for at in begun if _TX.fullmatch(at) and at not in aborted), tx)
-            upload(ledger.store, prefix + at, self.directory / entry.path, entry, meter)
+            try:
+                upload(ledger.store, prefix + at, self.directory / entry.path, entry, meter)
+            except NotFound as error:  # collected before it could be read back
+                raise _Gone from error
             stored[entry.sha256] = at
 
     def _entries(self) -> dict[str, FileEntry]:
@@ -179,4 +184,4 @@ class Publication:
 
 
 class _Gone(Exception):
-    """A blob that another version had went away with it: it must be stored after all."""
+    """A blob that was counted on went away: it must be stored again."""
