@@ -292,6 +292,8 @@ class Log(Generic[Op, State]):
 
 
 def _payload(data: bytes) -> bytes:
-    """What the signatures of a stored event are over."""
+    """What the signatures of a stored event are over; Invalid where its bytes could be read in two ways."""
     fields = msgspec.json.decode(data)
+    if canonical(fields) != data:
+        raise Invalid("an event that is signed is canonical")
     return canonical({name: value for name, value in fields.items() if name not in ("sig", "sum")})

@@ -307,6 +307,17 @@ def test_an_altered_newest_event_is_void(served: People, store: MemoryStore, fie
         assert reader.state("support").violations[-1].n == 4
 
 
+def test_bytes_that_read_in_two_ways_are_signed_by_nobody(served: People, store: MemoryStore) -> None:
+    served.as_("worker").alias("support", "prod", "v2")
+    event = msgspec.json.decode(store.get(slot(4)))
+    other = served.as_().show("support@v1").digest
+    evil = msgspec.json.encode([event["ops"][0] | {"to": {other: 1.0}}])
+    rewrite(store, slot(4))
+    store.put(slot(4), b'{"ops":' + evil + b"," + store.get(slot(4))[1:])
+    assert served.as_().state("support").violations[-1].n == 4
+    assert served.as_().resolve("support").number == 1
+
+
 @pytest.mark.parametrize("place", ["t/default/a/other", "t/rich/a/support"])
 def test_a_log_moved_elsewhere_is_not_believed_there(served: People, store: MemoryStore, place: str) -> None:
     for key in list(store.data):
