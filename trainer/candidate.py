@@ -27,7 +27,7 @@ from registry.errors import Refused, Unavailable
 from serving.adapter import LoadedAdapter
 from serving.base import Base
 from trainer.checkpoint import Checkpoints
-from trainer.dataset import Example, Splits, Verbaliser, write_splits
+from trainer.dataset import Example, Splits, Verbaliser, fingerprint, write_splits
 from trainer.evaluate import Evaluator, Runner
 from trainer.evidence import DataCounts, Evidence, Measurements, Training, read_evidence, write_evidence
 from trainer.gate import Verdict, judge
@@ -133,7 +133,7 @@ class Candidate:
             save_adapter(lane, self._place.base.profile, staging)
             measured = self._measure(staging, sets)
             verdict = judge(measured, gates)
-            self._describe(staging, lane, measured, verdict)
+            self._describe(staging, lane, {name: fingerprint(rows) for name, rows in sets.items()}, measured, verdict)
             if not verdict.passed:
                 done = self.directory / "refused"
                 shutil.rmtree(done, ignore_errors=True)
@@ -205,7 +205,9 @@ class Candidate:
         )
         return evaluator.measure(sets, roles)
 
-    def _describe(self, files: Path, lane: Lane, measured: Measurements, verdict: Verdict) -> None:
+    def _describe(
+        self, files: Path, lane: Lane, suites: dict[str, str], measured: Measurements, verdict: Verdict
+    ) -> None:
         """Put spec, evidence and the profile of normal input beside the adapter."""
         place, splits = self._place, self._splits
         if verdict.passed:
@@ -221,6 +223,7 @@ class Candidate:
                 ),
                 training=_training(lane),
                 measured=measured,
+                suites=suites,
                 passed=verdict.passed,
                 reasons=verdict.reasons,
                 code=code_version(),

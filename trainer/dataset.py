@@ -150,6 +150,11 @@ def read_splits(path: Path) -> Splits:
     return Splits(tuple(splits["train"]), tuple(splits["val"]), tuple(splits["test"]))
 
 
+def fingerprint(rows: Sequence[Example]) -> str:
+    """The identity of a set of rows, in any order: prompts and answers, but for case, spacing and Unicode form."""
+    return hashlib.sha256("".join(sorted(row.key for row in rows)).encode()).hexdigest()
+
+
 def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 

@@ -52,6 +52,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     data: DataCounts
     training: Training
     measured: Measurements
+    suites: dict[str, str] = {}
+    """Set -> fingerprint of the held-out rows that were answered."""
     passed: bool
     reasons: tuple[str, ...]
     code: str

@@ -17,6 +17,7 @@ from registry.canonical import canonical, sha256
 from registry.datasets import Datasets
 from registry.manifest import BaseProfile, DatasetRecord, Parent
 from registry.policy import Policy
+from registry.rules import SUITE_TAG
 from serving.adapter import CONFIG, WEIGHTS
 from trainer.evidence import EVIDENCE_FILE, Measurements, read_evidence
 from trainer.lane import Lane
@@ -74,6 +75,7 @@ def publish(
         metrics=_plain_metrics(evidence.measured),
         evidence=EVIDENCE_FILE,
         trigger=trigger,
+        tags={SUITE_TAG + name: rows for name, rows in evidence.suites.items()},
         aliases=aliases,
         policy=None if trigger is not None else Policy(**msgspec.to_builtins(spec.monitor)),
         reason=f"drift episode {trigger}" if trigger else "trained",

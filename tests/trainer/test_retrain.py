@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from registry.adapters import Version
+from registry.adapters import Registry, Version
 from registry.captures import CaptureRecord, CaptureWriter, FeedbackRecord, read_captures
+from registry.consent import set_rules
 from registry.errors import Conflict, Invalid, Refused
+from registry.rules import AliasRule, Bound, Rules
+from registry.signing import SigningKey, new_key
+from registry.trust import Trust
 from tests.trainer.letters import letters
 from trainer.dataset import Example, Splits, Verbaliser
 from trainer.retrain import (
@@ -96,6 +102,31 @@ def test_a_challenger_learns_a_new_label_and_replaces_the_champion(lab: Lab, cha
     assert {row.label for row in fresh} == {"d"}
     trained = {row.prompt_key for row in splits.train}
     assert not trained & {row.prompt_key for row in (*splits.test, *splits.val)}
+
+
+def test_under_rules_the_workers_key_brings_it_to_prod(lab: Lab, champion: Version, tmp_path: Path) -> None:
+    root, worker = new_key(tmp_path / "root.key"), new_key(tmp_path / "worker.key")
+    limits = {"test/accuracy": Bound(min=0.9)}
+    rules = Rules(
+        keys={"root": root.id, "worker": worker.id},
+        owners=("root",),
+        publishers=("worker",),
+        aliases={"prod": AliasRule(signers=("worker",), metrics=limits)},
+    )
+
+    def place(key: SigningKey | None) -> Lab:
+        trust = Trust(key, frozenset({root.id}))
+        return dataclasses.replace(lab, registry=Registry(lab.registry.store, actor="worker", trust=trust))
+
+    place(root).registry.commit("letters", set_rules(rules))
+    asked = job(champion, capture(lab, champion, "digits", "d", 40))
+    with pytest.raises(Refused, match="publishing is for root, worker, not for somebody without a key"):
+        run(place(None), asked)
+    outcome = run(place(worker), asked)
+    assert outcome.version is not None, outcome.verdict.reasons
+    assert place(None).registry.resolve("letters@prod") == outcome.version
+    assert outcome.version.signers == (worker.id,)
+    assert set(outcome.version.manifest.tags) == {"suite/test", "suite/new"}
 
 
 def test_one_that_does_not_beat_the_champion_is_rejected(lab: Lab, champion: Version) -> None:

@@ -13,7 +13,7 @@ from registry.errors import LorimerError, NotFound, Refused, Unavailable
 from registry.policy import Policy
 from tests.trainer.conftest import letter_spec_of
 from tests.trainer.letters import letter_rows
-from trainer.dataset import read_splits
+from trainer.dataset import fingerprint, read_splits
 from trainer.evidence import read_evidence
 from trainer.run import read_spec, resume
 from trainer.spec import Gate, Spec
@@ -51,12 +51,14 @@ def test_a_spec_becomes_a_published_version(lab: Lab, write_jsonl: Any, tmp_path
     assert manifest.evidence == "evidence.json"
     assert manifest.metrics["test/accuracy"] >= 0.9 > manifest.metrics["base/test/accuracy"]
     assert evidence.measured == outcome.evidence.measured
+    assert manifest.tags == {"suite/test": evidence.suites["test"]}
     assert read_spec(pulled / "spec.json").data.labels == {"s": "s", "v": "v"}
 
     assert manifest.dataset is not None
     Datasets(lab.registry.store).fetch(manifest.dataset.sha256, tmp_path / "rows.jsonl")
     splits = read_splits(tmp_path / "rows.jsonl")
     assert {name: len(rows) for name, rows in splits.items()} == manifest.dataset.counts
+    assert evidence.suites == {"test": fingerprint(splits.test)}
     assert evidence.data.sha256 == sha256_file(tmp_path / "rows.jsonl")
 
 
