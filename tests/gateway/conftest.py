@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from registry.adapters import Registry, Version
 from registry.settings import Settings
 from registry.store import open_store
+from registry.trust import open_trust
 from serving.base import Base
 from serving.gateway.gateway import Gateway, open_gateway, request_log
 from serving.gateway.server import GatewayServer
@@ -91,7 +92,7 @@ def run(base: Base, root: Path, **settings: Any) -> Iterator[Running]:
     chosen = Settings(
         store=f"file://{root}/store", cache_dir=str(root / "cache"), port=0, observe_flush_s=0.2, drain_s=5, **settings
     )
-    registry = Registry(open_store(chosen.store), actor="tests")
+    registry = Registry(open_store(chosen.store), actor="tests", trust=open_trust(chosen))
     registry.init()
     registry.register_base(base.profile)
     log = io.StringIO()
