@@ -32,6 +32,16 @@ def test_a_snapshot_is_taken_through_its_links(tmp_path: Path, snapshot: Path, r
     assert published.digest == registry.publish("support", tmp_path / "same").digest
 
 
+def test_the_real_library_reads_such_a_cache(tmp_path: Path, snapshot: Path) -> None:
+    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+
+    found = try_to_load_from_cache("someone/tiny-lora", WEIGHTS, cache_dir=tmp_path / "hub")
+    assert found == str(snapshot / WEIGHTS)
+    (repository,) = scan_cache_dir(tmp_path / "hub").repos
+    (revision,) = repository.revisions
+    assert (repository.repo_id, revision.commit_hash) == ("someone/tiny-lora", REVISION)
+
+
 def test_a_repository_means_its_main_snapshot(tmp_path: Path, snapshot: Path) -> None:
     repository = snapshot.parent.parent
     assert find(repository).directory == snapshot

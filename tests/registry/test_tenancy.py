@@ -296,6 +296,9 @@ def test_the_verb_shares_and_takes_back(alpha: Registry, tmp_path: Path) -> None
     shown = run(tmp_path, "show", "alpha/support")
     assert (shown.exit_code, "support@v2" in shown.stdout, "capture" in shown.stdout) == (0, True, False)
     assert run(tmp_path, "pull", "alpha/support", str(tmp_path / "out")).exit_code == 0
+    copied = run(tmp_path, "copy", "alpha/support", "--to", f"file://{tmp_path}/store", "--alias", "prod")
+    assert (copied.exit_code, "support@v1" in copied.stdout) == (0, True)
+    assert alpha.resolve("support").digest in run(tmp_path, "show", "support").stdout
     assert "grant prod to beta" in run(tmp_path, "log", "support", tenant="alpha").stdout
     assert run(tmp_path, "share", "support", "beta", "--revoke", tenant="alpha").exit_code == 0
     assert run(tmp_path, "show", "alpha/support").exit_code == 3
