@@ -130,7 +130,8 @@ class Bucket:
         if code.startswith("KMS.") or (writing and code in UNENCRYPTED and self.encryption):
             return self._refuses_encryption(code)
         if code in DENIED or status == 403:
-            return Unavailable(f"{self.url} refuses to {verb} {key}: {code}", hint="check the AWS_* credentials")
+            hint = "check the AWS_* credentials and the role's policy (deploy/README.md)"
+            return Unavailable(f"{self.url} refuses to {verb} {key}: {code}", hint=hint)
         if status == 501 and writing:
             return Refused(f"{self.url} cannot write conditionally ({code})", hint="see `lorimer registry doctor`")
         if writing and (status in (408, 409, 429) or status >= 500 or code == "RequestTimeout"):

@@ -12,6 +12,7 @@ Ports are chosen free and all files are temporary, so several may run side by si
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import secrets
 import shutil
@@ -76,6 +77,11 @@ class Rgw:
     bucket: str
     access_key: str
     secret_key: str
+    conf: Path
+
+    def another_user(self, name: str) -> Rgw:
+        """The same server as somebody who may do nothing until a policy says so."""
+        return _add_user(dataclasses.replace(self, access_key=secrets.token_hex(10)), name)
 
     def environ(self) -> dict[str, str]:
         """What a program needs to use it."""
@@ -156,9 +162,7 @@ class _Cluster:
         self._spawn("radosgw", "-n", "client.admin")
         while not _listens(port):
             self._tick()
-        server = Rgw(endpoint, BUCKET, secrets.token_hex(10), secrets.token_hex(20))
-        keys = ("--access-key", server.access_key, "--secret-key", server.secret_key)
-        self._run("radosgw-admin", "-c", str(self._conf), "user", "create", "--uid=test", "--display-name=test", *keys)
+        server = _add_user(Rgw(endpoint, BUCKET, secrets.token_hex(10), secrets.token_hex(20), self._conf), "test")
         make_bucket(server, server.bucket)
         return server
 
@@ -197,6 +201,13 @@ class _Cluster:
         if time.monotonic() > self._deadline:
             raise TimeoutError(f"not up after {START_TIMEOUT_S:g} s")
         time.sleep(0.1)
+
+
+def _add_user(server: Rgw, name: str) -> Rgw:
+    keys = ("--access-key", server.access_key, "--secret-key", server.secret_key)
+    command = ["radosgw-admin", "-c", str(server.conf), "user", "create", f"--uid={name}", f"--display-name={name}"]
+    subprocess.run([*command, *keys], check=True, capture_output=True, timeout=START_TIMEOUT_S)
+    return server
 
 
 def make_bucket(server: Rgw, name: str) -> None:
