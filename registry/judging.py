@@ -14,7 +14,7 @@ import msgspec
 from registry.errors import Invalid
 from registry.log import Event
 from registry.manifest import digest
-from registry.ops import Abort, MoveAlias, Op, Publish, Quarantine, Review, SetRules
+from registry.ops import Abort, Delete, MoveAlias, Op, Publish, Quarantine, Review, SetRules
 from registry.reviews import verdicts
 from registry.rules import SUITE_TAG, AliasRule, Rules
 from registry.signing import short
@@ -53,6 +53,8 @@ class Judge:
         match op:
             case Publish() if digest(op.manifest) != op.digest:
                 return "the manifest does not have the digest it is published under"
+            case Delete() if aliases := state.aliases_of(op.digest):
+                return f"{', '.join(aliases)} would point to nothing"
             case MoveAlias():
                 return _alias_breach(state, state.rules.alias_rule(op.name), op)
         return None
@@ -103,7 +105,7 @@ def _alias_breach(state: AdapterState, rule: AliasRule, op: MoveAlias) -> str | 
         if version is None:
             return f"{op.name} would point to {target[:19]}, which is no version here"
         if (breach := _version_breach(state, rule, version)) is not None:
-            return f"{version.name} may not be {op.name}: {breach}"
+            return f"v{version.number} may not be {op.name}: {breach}"
     return None
 
 

@@ -54,7 +54,9 @@ class Trust:
     def admit(self, state: AdapterState, event: Event[Op]) -> None:
         """Refused, with the rule, where an event would be void once written, or would not be believed."""
         if (breach := self.judge.breach(state, event)) is not None:
-            hint = "set signing_key to a key that may" if self.key is None else "lorimer registry rules shows who may"
+            hint = f"the rules are: lorimer registry rules {state.adapter}"
+            if self.key is None:
+                hint = "sign with a key that may: signing_key"
             raise Refused(f"{state.adapter}: {breach}", hint=hint)
         self.check(self.judge.fold(state, event))
 
