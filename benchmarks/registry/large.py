@@ -1,4 +1,4 @@
-"""Memory and time that one large adapter takes to publish, verify and pull through the façade.
+"""Memory and time that one large adapter takes to publish, verify, pull, export and import through the façade.
 
     python -m benchmarks.registry.large                          1 GB, a directory
     python -m benchmarks.registry.large --store s3://bucket/x    any other store (LORIMER_S3_ENDPOINT, AWS_*)
@@ -22,6 +22,9 @@ from typing import Any
 import numpy as np
 
 from registry.adapters import Registry
+from registry.exchange.adoption import take_in
+from registry.exchange.export import export
+from registry.exchange.parcel import open_parcel
 from registry.manifest import BaseIdentity, BaseProfile
 from registry.settings import load_settings
 from registry.store import store_of
@@ -29,7 +32,7 @@ from registry.store import store_of
 BAR_BYTES = 200 << 20
 RANK, WIDTH = 256, 8192
 NAME = "large"
-STEPS = ("publish", "verify", "pull")
+STEPS = ("publish", "verify", "pull", "export", "import")
 
 
 def shapes(num_bytes: int) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -80,11 +83,17 @@ def run_step(step: str, url: str, folder: Path, num_bytes: int) -> dict[str, Any
     registry = Registry(store_of(load_settings(), url), actor="benchmark")
     ready, started = peak_bytes(), time.monotonic()
     if step == "publish":
-        registry.publish(NAME, folder, profile=profile(num_bytes))
+        registry.register_base(profile(num_bytes))
+        registry.publish(NAME, folder)
     elif step == "verify":
         registry.verify(NAME)
-    else:
+    elif step == "pull":
         registry.pull(f"{NAME}@v1", folder.with_name("pulled"))
+    elif step == "export":
+        export(registry, f"{NAME}@v1", folder.with_name("layout"), form="oci")
+    else:
+        parcel = open_parcel(folder.with_name("layout"), key=None)
+        take_in(registry, "imported", parcel, scratch=folder.with_name("scratch"))
     return {"step": step, "seconds": time.monotonic() - started, "ready_bytes": ready, "peak_bytes": peak_bytes()}
 
 

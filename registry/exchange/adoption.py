@@ -59,10 +59,10 @@ def copy(
     scratch: Path,
     progress: Progress | None = None,
 ) -> Version:
-    """Publish a version of one registry in another. The base's profile goes along; what is there is not sent again."""
+    """Publish a version of one registry in another; what is there is not sent again."""
     version = source.obtainable(ref)
     manifest = version.manifest
-    target.register_base(source.base_profile(manifest.base.weights_sha256))
+    _bring_base(source, target, manifest.base.weights_sha256)
     changes = beside(version.digest, dict.fromkeys(aliases, msgspec.UNSET), None, reason, None)
     with temporary_folder(scratch) as folder:
         files = folder / "files"
@@ -88,6 +88,14 @@ def check(registry: Registry, folder: Path, manifest: Manifest) -> None:
         raise Refused(f"the manifest calls the version {manifest.in_words}, which its files are not")
     if manifest.evidence is not None and manifest.file(manifest.evidence) is None:
         raise Refused(f"the manifest's evidence {manifest.evidence!r} is not among its files")
+
+
+def _bring_base(source: Registry, target: Registry, weights_sha256: str) -> None:
+    """The profile of a base goes along where nobody has registered it; what the target knows of it stays."""
+    try:
+        target.base_profile(weights_sha256)
+    except NotFound:
+        target.register_base(source.base_profile(weights_sha256))
 
 
 def _is_in(registry: Registry, name: str, digest: str) -> bool:

@@ -18,7 +18,7 @@ from registry.exchange.adoption import copy, take_in
 from registry.exchange.elliptic import PublicKey, read_private_key, read_public_key
 from registry.exchange.export import Format, export
 from registry.exchange.parcel import open_parcel
-from registry.manifest import DatasetRecord, Manifest, Parent
+from registry.manifest import BaseProfile, DatasetRecord, Manifest, Parent
 from tests.registry.conftest import STORES, OpenAgain
 from tests.registry.folders import PROFILE, write_folder
 from tests.registry.keys import write_keys
@@ -228,6 +228,23 @@ def test_copies_travel_between_stores(
     assert oci.read(tmp_path / "out").manifest == version.manifest
     assert copy(there, "support", back, "home", scratch=tmp_path / "scratch").digest == version.digest
     assert back.verify("home").num_bytes == version.manifest.num_bytes
+
+
+def test_what_the_target_knows_of_a_base_stays(
+    registry: Registry, version: Version, other: Registry, tmp_path: Path
+) -> None:
+    registry.register_base(msgspec.structs.replace(PROFILE, names=("another",), vocab_size=64))
+    copy(registry, "support", other, "support", scratch=tmp_path / "scratch")
+    assert other.bases() == [PROFILE]
+    narrower = msgspec.structs.replace(PROFILE, linears={})
+    with pytest.raises(Refused, match="is no linear"):
+        copy(registry, "support", _with_base(tmp_path / "narrow", narrower), "support", scratch=tmp_path / "scratch")
+
+
+def _with_base(root: Path, profile: BaseProfile) -> Registry:
+    opened = Registry(DirectoryStore(root))
+    opened.register_base(profile)
+    return opened
 
 
 def test_what_is_there_is_not_sent_again(registry: Registry, version: Version, other: Registry, tmp_path: Path) -> None:
