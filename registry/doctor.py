@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from registry.errors import LorimerError, NotFound
+from registry.notices import SKEW_S
 from registry.store import Store, create_surely
 from registry.ulid import ulid
 
@@ -68,6 +69,8 @@ class Inspectable(Protocol):
 
     def versioning(self) -> str: ...
 
+    def server_time(self) -> float | None: ...
+
 
 def probe(
     store: Store,
@@ -87,7 +90,7 @@ def probe(
             _check_overwrite(store, f"{prefix}/put"),
             _check_range(store, f"{prefix}/range"),
             _check_delete(store, f"{prefix}/delete"),
-            *_facts(store, f"{prefix}/sha256"),
+            *_facts(store, f"{prefix}/sha256", clock),
         ]
     finally:
         with suppress(LorimerError):
@@ -176,7 +179,7 @@ def _check_delete(store: Store, key: str) -> Check:
     return Check(name="delete", passed=True, detail="gone at once")
 
 
-def _facts(store: Store, key: str) -> Sequence[Check]:
+def _facts(store: Store, key: str, clock: Callable[[], float]) -> Sequence[Check]:
     if not isinstance(store, Inspectable):
         return []
     refuses = store.refuses_wrong_sha256(key)
@@ -187,4 +190,16 @@ def _facts(store: Store, key: str) -> Sequence[Check]:
             detail="refused by the server" if refuses else "accepted: uploads are read back and hashed",
         ),
         Check(name="versioning", passed=None, detail=store.versioning()),
+        Check(name="clock", passed=None, detail=_skew(store.server_time(), clock())),
     ]
+
+
+def _skew(theirs: float | None, ours: float) -> str:
+    """Correctness needs no clock, but who is told of a change at once is whoever's clock agrees."""
+    if theirs is None:
+        return "unknown"
+    late = theirs - ours
+    if abs(late) <= 2:
+        return "agrees with this machine's"
+    warning = "; gateways may notice changes late" if abs(late) > SKEW_S / 2 else ""
+    return f"{abs(late):.0f} s {'ahead of' if late > 0 else 'behind'} this machine's{warning}"

@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,13 @@ class S3Store:
                 return self._bucket.patient.get_bucket_versioning(Bucket=self._bucket.name).get("Status", "Off")
         except LorimerError:
             return "unknown"
+
+    def server_time(self) -> float | None:
+        """The server's clock, in whole seconds; None where it does not tell."""
+        with suppress(LorimerError), self._bucket.errors("inspect"):
+            answer = self._bucket.patient.head_bucket(Bucket=self._bucket.name)["ResponseMetadata"]
+            return parsedate_to_datetime(answer["HTTPHeaders"]["date"]).timestamp()
+        return None
 
     def _create(self, key: str, body: bytes | FileSlice, sha256: str) -> Outcome:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -29,7 +31,8 @@ def test_sound_stores_pass_and_stay_clean(store: Store) -> None:
 @pytest.mark.parametrize("open_again", REAL_STORES[1:], indirect=True)
 def test_facts_of_a_server(store: Store) -> None:
     facts = {check.name: check.detail for check in probe(store, rounds=1).checks if check.passed is None}
-    assert set(facts) == {"wrong sha256", "versioning"}
+    assert set(facts) == {"wrong sha256", "versioning", "clock"}
+    assert facts["clock"] == "agrees with this machine's"
     assert facts["versioning"] == "Off"
 
 
@@ -48,6 +51,19 @@ def test_unsound_stores_are_refused(directory_store: DirectoryStore, broken: typ
 
 def test_lost_replies_do_not_condemn_a_store(directory_store: DirectoryStore) -> None:
     assert probe(Flaky(directory_store, ["fine", "fine", "unheard", "lost", "unheard"]), rounds=3).passed
+
+
+@pytest.mark.parametrize("open_again", ["moto"], indirect=True)
+@pytest.mark.parametrize(
+    ("by_s", "words"), [(0.0, "agrees"), (20.0, r"(19|20|21) s behind"), (-50.0, "ahead of this machine's; gate")]
+)
+def test_clocks_that_differ(store: Store, by_s: float, words: str) -> None:
+    def clock() -> float:
+        return time.time() + by_s
+
+    verdict = probe(store, rounds=1, racers=1, clock=clock)
+    found = next(check.detail for check in verdict.checks if check.name == "clock")
+    assert re.search(words, found)
 
 
 def test_a_role_that_may_not_delete_can_still_write(directory_store: DirectoryStore) -> None:

@@ -23,6 +23,7 @@ from registry.sealed import seal
 from registry.signing import new_key
 from registry.trust import Trust
 from registry.versions import AdapterState
+from tests.registry.conftest import REAL_STORES, OpenAgain
 from tests.registry.people import People, rewrite
 from tests.registry.stores import MemoryStore
 
@@ -413,6 +414,22 @@ def test_blobs_of_void_versions_are_kept_as_evidence(served: People, store: Memo
     (report,) = collect(served.as_("worker", clock=lambda: 4e9), ["support"], grace_s=0.0)
     assert {key for key in store.data if "/blobs/" in key} == blobs
     assert {finding.why for finding in report.blobs} == {"evidence: an event that broke the rules published it"}
+
+
+@pytest.mark.parametrize("open_again", REAL_STORES, indirect=True)
+def test_the_same_on_real_stores(open_again: OpenAgain, tmp_path: Path) -> None:
+    people = People(open_again(), tmp_path)
+    people.govern(aliases={"prod": AliasRule(signers=("worker",), reviews=1)})
+    people.as_("worker").publish("support", people.folder())
+    with pytest.raises(Refused, match="0 of 1 approvals"):
+        people.as_("worker").alias("support", "prod", "v1")
+    people.as_("bob").commit("support", review("v1", "approve"))
+    people.as_("worker").alias("support", "prod", "v1")
+    people.thief().alias("support", "prod", None)
+    people.store = open_again()
+    for reader in readers(people):
+        assert reader.resolve("support").number == 1
+        assert [each.n for each in reader.verify("support").violations] == [5]
 
 
 # memory
