@@ -150,6 +150,7 @@ class Bucket:
             endpoint_url=self._endpoint,
             region_name=self._region or self._session.region_name or "us-east-1",
             config=Config(
+                signature_version="s3v4",  # conditional writes need it
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=self._read_timeout_s,
                 max_pool_connections=MAX_CONNECTIONS,

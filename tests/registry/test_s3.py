@@ -4,65 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from registry.bucket import Bucket
 from registry.errors import NotFound, Refused, Unavailable
-from registry.s3 import S3Store
+from registry.s3 import REREAD_DELAYS_S, S3Store
 from registry.store import Uncertain, create_surely
-
-
-class ScriptedServer(ThreadingHTTPServer):
-    """Answers with `script`, one entry per request and the last for ever: (status, code), hangup, silence."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[tuple[int, str] | str] = []
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def next_answer(self) -> tuple[int, str] | str:
-        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: ScriptedServer
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.requests.append((self.command, {k.lower(): v for k, v in self.headers.items()}, body))
-        answer = self.server.next_answer()
-        if isinstance(answer, str):
-            if answer == "silence":
-                time.sleep(1)
-            self.close_connection = True
-            return
-        status, code = answer
-        text = f"<Error><Code>{code}</Code><Message>scripted</Message></Error>".encode() if code else b""
-        if status == 200 and self.command == "GET":
-            text = b"stored bytes"
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(text)
-
-    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+from tests.registry.scripted import ScriptedServer, scripted_server
 
 
 @pytest.fixture(autouse=True)
@@ -73,12 +24,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as scripted:
-        thread = Thread(target=scripted.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield scripted
-        scripted.shutdown()
-        thread.join()
+    with scripted_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -163,6 +110,25 @@ def test_reads_are_retried(server: ScriptedServer, store: S3Store) -> None:
     server.script = [(404, "NoSuchKey")]
     with pytest.raises(NotFound):
         store.get("k")
+
+
+def test_a_read_that_never_gets_further_ends(server: ScriptedServer) -> None:
+    naps: list[float] = []
+    store = S3Store(Bucket("bucket", endpoint=server.url), sleep=naps.append)
+    server.script = ["cut"]
+    with pytest.raises(Unavailable, match="reading k from s3://bucket broke off"):
+        store.get("k")
+    assert naps == list(REREAD_DELAYS_S)
+    assert len(server.requests) == len(naps) + 1
+    server.script = ["cut", (200, "")]
+    assert store.get("k") == b"stored bytes"
+
+
+def test_a_server_that_lies_about_checksums_is_refused(server: ScriptedServer) -> None:
+    wrong = base64.b64encode(hashlib.sha256(b"other bytes").digest()).decode()
+    server.script, server.headers = [(200, "")], {"x-amz-checksum-sha256": wrong}
+    with pytest.raises(Refused, match="says that it checked"):
+        S3Store(Bucket("bucket", endpoint=server.url)).refuses_wrong_sha256("k")
 
 
 def test_a_failed_download_leaves_no_file(server: ScriptedServer, store: S3Store, tmp_path: Path) -> None:

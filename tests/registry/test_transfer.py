@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.registry.large import BAR_BYTES, measure
 from registry import transfer
 from registry.adapters import Registry
 from registry.bucket import Bucket
@@ -296,3 +297,18 @@ def test_kill_9_during_a_large_upload(endpoint: str, proxy: Proxy, tmp_path: Pat
     assert killed > 30 << 20
     assert completed < 60 << 20
     assert completed + killed < 120 << 20
+
+
+@pytest.mark.parametrize("place", ["directory", pytest.param("rgw", marks=pytest.mark.s3)])
+def test_memory_does_not_grow_with_the_adapter(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small; `python -m benchmarks.registry.large` measures 1 GiB."""
+    url, num_bytes = f"file://{tmp_path}/store", 96 << 20
+    if place == "rgw":
+        rgw = request.getfixturevalue("rgw")
+        monkeypatch.setenv("LORIMER_S3_ENDPOINT", rgw.endpoint)
+        url = f"s3://{rgw.bucket}/memory-{tmp_path.name}"
+    for result in measure(url, num_bytes, tmp_path):
+        assert result["peak_bytes"] <= BAR_BYTES
+        assert result["peak_bytes"] - result["ready_bytes"] < num_bytes // 2, result
