@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -38,7 +38,7 @@ _FILE_TYPES = {".safetensors": "application/vnd.lorimer.weights.v1.safetensors",
 class _Descriptor(msgspec.Struct, rename="camel", omit_defaults=True):
     media_type: str
     digest: str
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
     annotations: dict[str, str] = {}
     artifact_type: str = ""
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry.adapters import Registry
 from registry.canonical import canonical, sha256
-from registry.errors import Corrupt, Invalid, NotFound, Refused
+from registry.errors import Corrupt, Invalid, LorimerError, NotFound, Refused
 from registry.exchange import oci
 from registry.exchange.elliptic import read_private_key, read_public_key
 from registry.exchange.export import export
@@ -145,4 +147,30 @@ def test_images_and_nonsense_are_refused(layout: Path) -> None:
             oci.read(layout)
     (layout / "index.json").unlink()
     with pytest.raises(Corrupt, match=r"index\.json is missing"):
+        oci.read(layout)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.sampled_from(["manifests", "mediaType", "digest", "size"]), inner)
+    ),
+    max_leaves=12,
+)
+DESCRIPTORS = st.fixed_dictionaries(
+    {
+        "mediaType": st.sampled_from(["application/vnd.oci.image.manifest.v1+json", oci.CONFIG_TYPE, "x"]),
+        "digest": st.sampled_from(["sha256:" + "0" * 64, "sha256:", "../x", "", "sha512:" + "0" * 128]) | st.text(),
+        "size": st.integers(-(2**70), 2**70) | st.floats(),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(index=JSON | st.fixed_dictionaries({"manifests": st.lists(DESCRIPTORS | JSON, max_size=3)}))
+def test_nonsense_is_never_more_than_refused(index: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    layout = tmp_path_factory.getbasetemp() / "nonsense"
+    layout.mkdir(exist_ok=True)
+    (layout / "index.json").write_text(json.dumps(index))
+    with pytest.raises(LorimerError):
         oci.read(layout)
