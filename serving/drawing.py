@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from serving.answer import Answer
@@ -27,7 +26,7 @@ def sample(ready: Sequence[tuple[Answer, Tensor]], faults: list[Fault]) -> tuple
         answers.append(answer)
         logits.append(row)
     try:
-        return answers, choose(torch.stack(logits), draws) if logits else []
+        return answers, choose(logits, draws)
     except Exception:
         logger.exception("choosing %d tokens failed; trying them one by one", len(draws))
     return _alone(answers, logits, draws, faults)
@@ -39,7 +38,7 @@ def _alone(
     sound, choices = [], []
     for answer, row, draw in zip(answers, logits, draws, strict=True):
         try:
-            choices += choose(row[None], [draw])
+            choices += choose([row], [draw])
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this row's alone
             faults.append(Fault(answer, failure(answer, error), by_adapter=False))
             continue

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -27,6 +28,8 @@ logger = logging.getLogger("lorimer.engine")
 COMPILE = ("cc", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 FLAGS: dict[torch.dtype, tuple[str, ...]] = {torch.bfloat16: (), torch.float32: ("-DSINGLE",)}
 MAX_PARTS = 4
+BAND = 16
+"""As in kernel/band.h: rows that meet a weight together."""
 MAX_WIDTH = 65_536
 """Widest input or output whose float32 row the kernel keeps on its stack."""
 
@@ -68,8 +71,9 @@ def kernel(dtype: torch.dtype) -> Any | None:
         logger.warning("no native kernel (%s): the module tree serves alone, more slowly", error)
         return None
     library.walk.argtypes = (Pointer, Pointer, Pointer, Word)
-    library.linear.argtypes = (Pointer, Word, Pointer, Word, Word, Pointer, Word)
-    for function in (library.walk, library.linear):
+    library.linear.argtypes = (Pointer, Word, Pointer, Word, Word, Pointer, Pointer, Word)
+    library.greatest_of.argtypes = (Pointer, Word, Word, Pointer, Word)
+    for function in (library.walk, library.linear, library.greatest_of):
         function.restype = None
     return library
 
@@ -124,5 +128,26 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
         return functional.linear(x, weight)
     rows, outs = x.numel() // x.shape[-1], weight.shape[0]
     x, y = x.contiguous(), x.new_empty(*x.shape[:-1], outs)
-    library.linear(address(x), rows, address(weight), x.shape[-1], outs, address(y), torch.get_num_threads())
+    packed = x.new_empty(in_bands(rows), x.shape[-1])
+    places = (address(x), rows, address(weight), x.shape[-1], outs, address(y), address(packed))
+    library.linear(*places, torch.get_num_threads())
     return y
+
+
+def in_bands(rows: int) -> int:
+    """So many rows in whole bands, as the kernel packs them."""
+    return -(-rows // BAND) * BAND
+
+
+def greatest(rows: Sequence[Tensor]) -> list[int] | None:
+    """The place of the greatest number of each of some rows (width,), the first of equals; -1 where a number is NaN.
+
+    None where there is no kernel for these rows.
+    """
+    library = kernel(rows[0].dtype) if rows[0].device.type == "cpu" else None
+    if library is None:
+        return None
+    places = (Word * len(rows))()
+    pointers = (Pointer * len(rows))(*(address(row) for row in rows))
+    library.greatest_of(pointers, len(rows), len(rows[0]), places, torch.get_num_threads())
+    return list(places)

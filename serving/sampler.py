@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from serving.native import greatest
 from serving.request import Alternatives, Sampling
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -66,12 +68,12 @@ class Choice:
     top: Alternatives = ()
 
 
-def choose(logits: Tensor, draws: Sequence[Draw]) -> list[Choice | None]:
-    """One token per row of logits (rows, vocabulary). None where a row is not finite: it must fail, alone."""
-    greedy, finite = _argmax(logits)
+def choose(logits: Sequence[Tensor], draws: Sequence[Draw]) -> list[Choice | None]:
+    """One token per row of logits, (vocabulary,) each. None where a row is not finite: it must fail, alone."""
+    greedy = _argmax(logits) if draws else []
     return [
-        None if not finite[row] else Choice(greedy[row]) if draw.is_plain else _draw(_row(logits[row]), draw)
-        for row, draw in enumerate(draws)
+        None if place < 0 else Choice(place) if draw.is_plain else _draw(_row(row), draw)
+        for row, place, draw in zip(logits, greedy, draws, strict=True)
     ]
 
 
@@ -89,14 +91,13 @@ def score(logits: Tensor, targets: Sequence[int], alternatives: int = 0) -> list
     return scores
 
 
-def _argmax(logits: Tensor) -> tuple[list[int], list[bool]]:
-    """The likeliest token of each row, and whether its logits are numbers. numpy's is the faster one on a CPU."""
-    if not logits.is_cpu:
-        best, ids = logits.max(dim=-1)
-        return ids.tolist(), torch.isfinite(best).tolist()
-    values = logits.float().numpy()
-    places = values.argmax(axis=-1)
-    return places.tolist(), np.isfinite(values[np.arange(len(places)), places]).tolist()
+def _argmax(logits: Sequence[Tensor]) -> list[int]:
+    """The likeliest token of each row; -1 where its logits are no numbers."""
+    places = greatest(logits)
+    if places is None:
+        best, found = torch.stack(list(logits)).max(dim=-1)
+        return torch.where(torch.isfinite(best), found, -1).tolist()
+    return [place if place >= 0 and isfinite(row[place]) else -1 for row, place in zip(logits, places, strict=True)]
 
 
 def _row(logits: Tensor) -> Floats:

@@ -17,12 +17,14 @@ from torch import Tensor
 from serving.adapter import LoadedAdapter
 from serving.base import Base, Site
 from serving.kv import KVCache
-from serving.native import MAX_WIDTH, NativeDelta, Pointer, Word, address, describe, kernel
+from serving.native import MAX_WIDTH, NativeDelta, Pointer, Word, address, describe, in_bands, kernel
 from serving.scheduler import Chunk
 
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 ROTARY = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary positions whose angles depend on the position alone."""
+SLICE = 128
+"""As in kernel/stack.c: most tokens that go through a layer together."""
 BLOCK = 8
 """As in kernel/stack.c: tokens of one row that attend together."""
 LANES = 16
@@ -76,14 +78,16 @@ class _Step(ctypes.Structure):
 class _Room(ctypes.Structure):
     _fields_ = (
         ("residual", Pointer),
-        ("input", Pointer),
+        ("normed", Pointer),
+        ("gated", Pointer),
         ("gained", Pointer),
+        ("packed", Pointer),
         ("wide", Pointer),
         ("bottleneck", Pointer),
         ("queries", Pointer),
         ("mixed", Pointer),
         ("scores", Pointer),
-        ("blocks", Pointer),
+        ("scores_rows", Word),
         ("scores_stride", Word),
         ("rank_stride", Word),
     )
@@ -193,7 +197,7 @@ class NativeStack:
 
     def _make_room(self, tokens: int, rank: int, num_threads: int) -> None:
         """Working memory for so many tokens with adapters of at most this total rank, and for so many threads."""
-        needed = (tokens, tokens * rank, num_threads)
+        needed = (tokens, min(tokens, SLICE) * rank, num_threads)
         if any(wanted > held for wanted, held in zip(needed, self._sizes, strict=True)):
             self._sizes = list(map(max, needed, self._sizes))
             self._room = self._allocate(*self._sizes)
@@ -203,21 +207,24 @@ class NativeStack:
         widest_in = max(site.in_features for site in self._sites)
         widest_out = max(sum(site.out_features) for site in self._sites)
         stride = self._cache.total // LANES * LANES + 2 * LANES
-        attended = tokens * self._heads * self._cache.head_dim
-        queries = num_threads * BLOCK * self._heads // self._cache.kv_heads
+        inner = max(site.in_features for site in self._sites[len(SITES) - 1 :: len(SITES)])
+        together = min(tokens, SLICE)
+        attended = together * self._heads * self._cache.head_dim
+        looking = in_bands(BLOCK * self._heads // self._cache.kv_heads)
         single, number = torch.float32, self._dtype
         self._buffers = {
             "residual": torch.empty(tokens * self._hidden, dtype=single),
-            "input": torch.empty(tokens * widest_in, dtype=number),
-            "gained": torch.empty(tokens * widest_in, dtype=number),
-            "wide": torch.empty(tokens * widest_out, dtype=single),
+            "normed": torch.empty(tokens * self._hidden, dtype=number),
+            "gated": torch.empty(together * inner, dtype=number),
+            "gained": torch.empty(together * widest_in, dtype=number),
+            "packed": torch.empty(in_bands(together) * widest_in, dtype=number),
+            "wide": torch.empty(together * widest_out, dtype=single),
             "bottleneck": torch.empty(bottleneck, dtype=single),
             "queries": torch.empty(attended, dtype=number),
             "mixed": torch.empty(attended, dtype=number),
-            "scores": torch.empty(queries * stride, dtype=single),
-            "blocks": torch.empty(tokens + 1, dtype=torch.int64),
+            "scores": torch.empty(num_threads * looking * stride, dtype=single),
         }
-        return _Room(*(tensor.data_ptr() for tensor in self._buffers.values()), stride)
+        return _Room(*(tensor.data_ptr() for tensor in self._buffers.values()), looking, stride)
 
 
 def window_of(attention: Any) -> int | None:

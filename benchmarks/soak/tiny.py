@@ -12,7 +12,7 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
 def write_tiny_base(
-    directory: Path, *, hidden_size: int = 64, heads: int = 8, chat_template: str | None = None
+    directory: Path, *, hidden_size: int = 64, heads: int = 8, head_dim: int = 8, chat_template: str | None = None
 ) -> Path:
     """The same weights for the same sizes, whenever it is written. Returns the directory."""
     tokenizer = _tokenizer()
@@ -27,7 +27,7 @@ def write_tiny_base(
         num_hidden_layers=3,
         num_attention_heads=heads,
         num_key_value_heads=2,
-        head_dim=8,
+        head_dim=head_dim,
         max_position_embeddings=1024,
         initializer_range=0.3,
         tie_word_embeddings=False,

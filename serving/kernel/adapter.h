@@ -40,7 +40,8 @@ static inline __attribute__((always_inline)) void stripe(const int lanes, const 
 }
 
 /* sum += left @ right, for right: (rows, width) with rows `stride` apart */
-static void accumulate(const float *left, int64_t rows, const Number *right, int64_t stride, int64_t width, float *sum) {
+static void accumulate(const float *left, int64_t rows, const Number *right, int64_t stride, int64_t width,
+                       float *sum) {
     int64_t j = 0;
     for (; j + 4 * WIDTH <= width; j += 4 * WIDTH) stripe(4, left, rows, right + j, stride, sum + j);
     switch ((width - j) / WIDTH) {

@@ -1,4 +1,4 @@
-/* A block of one row's tokens looks back over the row's region of the cache, for one key head and its query heads.
+/* Some queries of one row look back over the row's region of the cache, for one key head.
 
    A query sees the positions [first, last): up to its own, and no further back than its layer's window. */
 #ifndef ATTENTION_H
@@ -6,35 +6,42 @@
 
 #include <math.h>
 
-#include "product.h"
+#include "band.h"
 
 typedef struct {
-    const Number *vector; /* (head_dim,) */
-    Number *out;          /* (head_dim,) */
-    float *scores;        /* room for every position, in whole vectors */
-    int64_t first, last;
-} Query;
+    const Number *queries; /* (count, head_dim) */
+    int64_t count;
+    const Number *keys, *values; /* (positions, head_dim) */
+    int64_t positions, head_dim;
+    float *scores; /* (count in whole bands, stride), for every position and some to spare */
+    int64_t stride;
+} Look;
 
-/* scores[p - from] = scaling * query . key[p] for from <= p < until, four queries and four keys at a time */
-static void weigh(const Query *queries, int64_t count, const Number *keys, int64_t from, int64_t until, int64_t width,
-                  float scaling) {
-    for (int64_t p = from; p < until; p += TILE) {
-        const Number *right[TILE];
-        for (int64_t n = 0; n < TILE; n++) right[n] = keys + (p + n < until ? p + n : p) * width;
-        for (int64_t q = 0; q < count; q += TILE) {
-            const int64_t height = count - q < TILE ? count - q : TILE;
-            const Number *left[TILE];
-            float sums[TILE][TILE];
-            for (int64_t m = 0; m < TILE; m++) left[m] = queries[q + (m < height ? m : 0)].vector;
-            tiles((int)height, right, left, width, sums, 0, 0);
-            for (int64_t m = 0; m < height; m++)
-                for (int64_t n = 0; n < TILE; n++) queries[q + m].scores[p - from + n] = sums[m][n] * scaling;
+/* scores = queries . keys */
+static void weigh(const Look *look) {
+    const int64_t width = look->head_dim, in_bands = banded(look->count, width);
+    Number packed[(in_bands + BAND) * width];
+    for (int64_t q = 0; q < in_bands; q++) pack(look->queries, q, width, packed);
+    for (int64_t p = 0; p < look->positions; p += TILE) {
+        const Number *keys[TILE];
+        for (int64_t n = 0; n < TILE; n++)
+            keys[n] = look->keys + (p + n < look->positions ? p + n : p) * width;
+        float *scores = look->scores + p;
+        int64_t q = 0;
+        for (; q < in_bands; q += BAND)
+            meet(packed + q * width, keys, width, scores + q * look->stride, look->stride, 0);
+        for (; q < look->count; q += TILE) {
+            const int64_t height = look->count - q < TILE ? look->count - q : TILE;
+            const Number *queries[TILE];
+            for (int64_t m = 0; m < TILE; m++) queries[m] = look->queries + (q + (m < height ? m : 0)) * width;
+            tiles((int)height, keys, queries, width, scores + q * look->stride, look->stride, 0, 0);
         }
     }
 }
 
-/* in place: exponentials over their sum in [first, last), zeros around it up to `until`, in whole vectors */
-static void softmax(float *scores, int64_t first, int64_t last, int64_t until) {
+/* in place: exponentials of the scaled scores over their sum in [first, last), zeros around it up to `until`, in whole
+   vectors */
+static void softmax(float *scores, int64_t first, int64_t last, int64_t until, float scaling) {
     const int64_t end = (until + WIDTH - 1) / WIDTH * WIDTH;
     for (int64_t p = 0; p < first; p++) scores[p] = -INFINITY;
     for (int64_t p = last; p < end; p++) scores[p] = -INFINITY;
@@ -46,7 +53,7 @@ static void softmax(float *scores, int64_t first, int64_t last, int64_t until) {
     float peak = peaks[0];
     for (int i = 1; i < WIDTH; i++) peak = peaks[i] > peak ? peaks[i] : peak;
     for (int64_t p = 0; p < end; p += WIDTH) {
-        const Lanes lanes = exponential(load_floats(scores + p) - peak);
+        const Lanes lanes = exponential((load_floats(scores + p) - peak) * scaling);
         store_floats(scores + p, lanes);
         totals += lanes;
     }
@@ -54,40 +61,43 @@ static void softmax(float *scores, int64_t first, int64_t last, int64_t until) {
     for (int64_t p = 0; p < end; p += WIDTH) store_floats(scores + p, load_floats(scores + p) * share);
 }
 
-/* out = sum over positions of scores[p] * values[p], for up to four queries at once and 64 columns of the values */
-static inline __attribute__((always_inline)) void blend(const int count, const Query *queries, const Number *values,
-                                                        int64_t positions, int64_t width, int64_t column) {
+/* out = sum over positions of scores[p] * values[p], for up to four queries from q on and 64 columns of the values */
+INLINE void blend(const int count, const Look *look, int64_t q, int64_t column, Number *const *out) {
+    const float *scores = look->scores + q * look->stride;
     Lanes sums[TILE][4] = {};
-    for (int64_t p = 0; p < positions; p++) {
+    for (int64_t p = 0; p < look->positions; p++) {
         Lanes value[4];
+        load_two(look->values + p * look->head_dim + column, value);
+        load_two(look->values + p * look->head_dim + column + 2 * WIDTH, value + 2);
 #pragma GCC unroll 4
-        for (int lane = 0; lane < 4; lane++) value[lane] = load(values + p * width + column + lane * WIDTH);
+        for (int m = 0; m < count; m++)
 #pragma GCC unroll 4
-        for (int q = 0; q < count; q++)
-#pragma GCC unroll 4
-            for (int lane = 0; lane < 4; lane++) sums[q][lane] += queries[q].scores[p] * value[lane];
+            for (int lane = 0; lane < 4; lane++) sums[m][lane] += scores[m * look->stride + p] * value[lane];
     }
 #pragma GCC unroll 4
-    for (int q = 0; q < count; q++)
-        for (int lane = 0; lane < 4; lane++) store(queries[q].out + column + lane * WIDTH, sums[q][lane]);
+    for (int m = 0; m < count; m++)
+        for (int lane = 0; lane < 4; lane += 2) store_two(out[q + m] + column + lane * WIDTH, sums[m] + lane);
 }
 
-static void mix(const Query *queries, int64_t count, const Number *values, int64_t positions, int64_t width) {
+/* out: (count,) places of (head_dim,) each */
+static void mix(const Look *look, Number *const *out) {
+    const int64_t width = look->head_dim;
     int64_t column = 0;
     for (; column + 4 * WIDTH <= width; column += 4 * WIDTH) {
         int64_t q = 0;
-        for (; q + TILE <= count; q += TILE) blend(4, queries + q, values, positions, width, column);
-        switch (count - q) {
-        case 3: blend(3, queries + q, values, positions, width, column); break;
-        case 2: blend(2, queries + q, values, positions, width, column); break;
-        case 1: blend(1, queries + q, values, positions, width, column); break;
+        for (; q + TILE <= look->count; q += TILE) blend(4, look, q, column, out);
+        switch (look->count - q) {
+        case 3: blend(3, look, q, column, out); break;
+        case 2: blend(2, look, q, column, out); break;
+        case 1: blend(1, look, q, column, out); break;
         }
     }
     for (; column < width; column++)
-        for (int64_t q = 0; q < count; q++) {
+        for (int64_t q = 0; q < look->count; q++) {
             float total = 0;
-            for (int64_t p = 0; p < positions; p++) total += queries[q].scores[p] * widen(values[p * width + column]);
-            queries[q].out[column] = narrow(total);
+            for (int64_t p = 0; p < look->positions; p++)
+                total += look->scores[q * look->stride + p] * widen(look->values[p * width + column]);
+            out[q][column] = narrow(total);
         }
 }
 

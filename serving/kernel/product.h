@@ -1,185 +1,97 @@
 /* Rows of numbers times a weight: out[m][n] = x[m] . weight[n]. Every weight is read once, for all rows.
 
-   A tile is 4 weight rows against up to 4 rows of x, held in sixteen accumulators:
-
-        w0 w1 w2 w3
-    x0  .  .  .  .      each dot: a vector of partial sums, added up at the end
-    x1  .  .  .  .
-
-   While a block of weights meets the rows of x, the block after the next is fetched: memory and arithmetic overlap. */
+   Rows go by sixteens (band.h), what is left by fours (tile.h). While a block of four weight rows meets the rows of x,
+   the block after the next is fetched: memory and arithmetic overlap. */
 #ifndef PRODUCT_H
 #define PRODUCT_H
 
-#include "number.h"
-#if defined(__AVX512BF16__) && defined(__AVX512BW__) && !defined(SINGLE)
-#include <immintrin.h>
-#define NATIVE_BF16
-#endif
+#include "band.h"
 
-#define TILE 4
-#define LINE 64  /* bytes the processor fetches at once */
-#define AHEAD 2  /* blocks of 4 weight rows between what is multiplied and what is being fetched into the second cache */
-#define CHUNK 16 /* blocks a thread takes at a time */
+#define AHEAD 2  /* blocks between what is multiplied and what is being fetched into the second cache */
 #define PANEL 4  /* blocks that make whole lines of a result in float */
-#define INLINE static inline __attribute__((always_inline))
 
-#ifdef NATIVE_BF16
-
-#define STEP 32
-typedef __m512 Partial;
-
-INLINE Partial nothing(void) { return _mm512_setzero_ps(); }
-
-INLINE void grow(const int rows, const Number *const *w, const Number *const *x, int64_t k, __mmask32 mask,
-                 Partial (*partial)[TILE]) {
-    __m512i right[TILE];
-#pragma GCC unroll 4
-    for (int n = 0; n < TILE; n++) right[n] = _mm512_maskz_loadu_epi16(mask, w[n] + k);
-#pragma GCC unroll 4
-    for (int m = 0; m < rows; m++) {
-        const __m512i left = _mm512_maskz_loadu_epi16(mask, x[m] + k);
-#pragma GCC unroll 4
-        for (int n = 0; n < TILE; n++)
-            partial[m][n] = _mm512_dpbf16_ps(partial[m][n], (__m512bh)left, (__m512bh)right[n]);
-    }
-}
-
-/* the sums of four vectors at once */
-INLINE __m128 total(const Partial *partial) {
-    __m256 half[TILE];
-#pragma GCC unroll 4
-    for (int i = 0; i < TILE; i++)
-        half[i] = _mm256_add_ps(_mm512_castps512_ps256(partial[i]), _mm512_extractf32x8_ps(partial[i], 1));
-    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
-    return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
-}
-
-INLINE void tile(const int rows, const Number *const *w, const Number *const *x, int64_t length, float (*out)[TILE],
-                 const char *ahead, int lines) {
-    Partial partial[TILE][TILE];
-#pragma GCC unroll 4
-    for (int m = 0; m < rows; m++)
-#pragma GCC unroll 4
-        for (int n = 0; n < TILE; n++) partial[m][n] = nothing();
-    int64_t k = 0;
-    for (; k + STEP <= length; k += STEP) {
-        for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead, 0, 2);
-        grow(rows, w, x, k, ~0u, partial);
-    }
-    if (k < length) grow(rows, w, x, k, (1u << (length - k)) - 1, partial);
-#pragma GCC unroll 4
-    for (int m = 0; m < rows; m++) _mm_storeu_ps(out[m], total(partial[m]));
-}
-
-#else
-
-#define STEP WIDTH
-
-INLINE void tile(const int rows, const Number *const *w, const Number *const *x, int64_t length, float (*out)[TILE],
-                 const char *ahead, int lines) {
-    Lanes partial[TILE][TILE];
-    for (int m = 0; m < rows; m++)
-        for (int n = 0; n < TILE; n++) partial[m][n] = (Lanes){};
-    int64_t k = 0;
-    for (; k + WIDTH <= length; k += WIDTH) {
-        for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead, 0, 2);
-        Lanes right[TILE];
-        for (int n = 0; n < TILE; n++) right[n] = load(w[n] + k);
-        for (int m = 0; m < rows; m++) {
-            const Lanes left = load(x[m] + k);
-            for (int n = 0; n < TILE; n++) partial[m][n] += left * right[n];
-        }
-    }
-    for (int m = 0; m < rows; m++)
-        for (int n = 0; n < TILE; n++) {
-            out[m][n] = sum(partial[m][n]);
-            for (int64_t i = k; i < length; i++) out[m][n] += widen(x[m][i]) * widen(w[n][i]);
-        }
-}
-
-#endif
-
-/* out[m][0..3] for up to 4 rows of x, fetching so many lines from `ahead` at each step of the way */
-static inline void tiles(int rows, const Number *const *w, const Number *const *x, int64_t length, float (*out)[TILE],
-                         const char *ahead, int lines) {
-    switch (rows) {
-    case 1: tile(1, w, x, length, out, ahead, lines); break;
-    case 2: tile(2, w, x, length, out, ahead, lines); break;
-    case 3: tile(3, w, x, length, out, ahead, lines); break;
-    default: tile(4, w, x, length, out, ahead, lines);
-    }
-}
-
-/* What a thread will need after a product, fetched on the way through it: so much at every tile. */
-typedef struct {
-    const char *from;
-    int64_t lines;
-} Stretch;
-
-#define MAX_STRETCHES 192
+int omp_get_thread_num(void);
 
 typedef struct {
-    int64_t count, next, at_once;
-    Stretch stretch[MAX_STRETCHES];
-} Errands;
+    const Number *x, *packed; /* (rows, in); the rows that go by bands, packed */
+    int64_t rows, banded;
+    const Number *weight; /* (outs, in) */
+    int64_t in, outs;
+    float *wide;     /* (rows, outs) */
+    Number *numbers; /* or the same, narrowed */
+} Product;
 
-static inline void note(Errands *errands, const Number *from, int64_t numbers) {
-    if (numbers && errands->count < MAX_STRETCHES)
-        errands->stretch[errands->count++] =
-            (Stretch){(const char *)from, (numbers * (int64_t)sizeof(Number) + LINE - 1) / LINE};
-}
+typedef float Sums[BAND][PANEL * TILE]; /* what a panel of weight rows makes of a band: whole lines of the result */
 
-static inline void plan_errands(Errands *errands, int64_t times) {
-    int64_t lines = 0;
-    for (int64_t i = 0; i < errands->count; i++) lines += errands->stretch[i].lines;
-    errands->at_once = lines / (times ? times : 1) + 1;
-}
-
-static inline void run(Errands *errands) {
-    for (int64_t left = errands->at_once; left && errands->next < errands->count;) {
-        Stretch *stretch = errands->stretch + errands->next;
-        const int64_t lines = left < stretch->lines ? left : stretch->lines;
-        for (int64_t line = 0; line < lines; line++) __builtin_prefetch(stretch->from + line * LINE, 0, 2);
-        stretch->from += lines * LINE;
-        stretch->lines -= lines;
-        left -= lines;
-        errands->next += stretch->lines == 0;
-    }
-}
-
-static inline void multiply_tile(const Number *x, int64_t rows, int64_t row, const Number *weight, int64_t column,
-                                 int64_t in, int64_t outs, float *wide, Number *numbers, const char *ahead, int lines) {
-    const int64_t height = rows - row < TILE ? rows - row : TILE, count = outs - column < TILE ? outs - column : TILE;
+/* one block of four weight rows with the rows [row, row + height) of x; fetches so many lines at a step */
+static inline void encounter(const Product *product, int64_t row, int64_t height, int64_t column, float *sums,
+                             const char *ahead, int lines) {
+    const int64_t in = product->in, last = product->outs - 1;
     const Number *left[TILE], *right[TILE];
-    float sums[TILE][TILE];
-    for (int64_t m = 0; m < TILE; m++) left[m] = x + (row + (m < height ? m : 0)) * in;
-    for (int64_t n = 0; n < TILE; n++) right[n] = weight + (column + (n < count ? n : 0)) * in;
-    tiles((int)height, right, left, in, sums, ahead, lines);
+    for (int64_t n = 0; n < TILE; n++)
+        right[n] = product->weight + (column + n < last ? column + n : last) * in;
+    if (row < product->banded) {
+        meet(product->packed + row * in, right, in, sums, PANEL * TILE, lines ? ahead : 0);
+        return;
+    }
+    for (int64_t m = 0; m < TILE; m++) left[m] = product->x + (row + (m < height ? m : 0)) * in;
+    tiles((int)height, right, left, in, sums, PANEL * TILE, ahead, lines);
+}
+
+static inline void deliver(const Product *product, int64_t row, int64_t height, int64_t column, int64_t count,
+                           Sums sums) {
     for (int64_t m = 0; m < height; m++) {
-        const int64_t place = (row + m) * outs + column;
-        for (int64_t n = 0; n < count; n++)
-            if (numbers) numbers[place + n] = narrow(sums[m][n]);
-            else wide[place + n] = sums[m][n];
+        const int64_t place = (row + m) * product->outs + column;
+        if (product->numbers) narrow_all(sums[m], count, product->numbers + place);
+        else if (count == PANEL * TILE) memcpy(product->wide + place, sums[m], sizeof sums[m]);
+        else
+            for (int64_t n = 0; n < count; n++) product->wide[place + n] = sums[m][n];
+    }
+}
+
+/* the blocks [first, first + panel) with the parts [part, until) of the rows: bands, and then tiles */
+static inline void sweep(const Product *product, int64_t first, int64_t panel, int64_t part, int64_t until,
+                         Errands *errands) {
+    const int64_t rows = product->rows, in = product->in, outs = product->outs, column = first * TILE;
+    const int64_t bands = (product->banded + BAND - 1) / BAND, wanted = panel * TILE;
+    const int64_t count = outs - column < wanted ? outs - column : wanted;
+    /* a block's lines are spread over the parts that it meets: all with the first band, or some with each tile */
+    const int lines = bands ? 1 : panel > 1 ? 0 : rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1;
+    for (int64_t begin = part; part < until; part++) {
+        const int64_t row = part < bands ? part * BAND : product->banded + (part - bands) * TILE;
+        const int64_t end = row + (part < bands ? BAND : TILE), height = (end < rows ? end : rows) - row;
+        const int64_t skipped = bands ? 0 : in / STEP * (part - begin) * lines * LINE;
+        Sums sums;
+        for (int64_t n = 0; n < count; n += TILE) {
+            const char *ahead = (const char *)(product->weight + (column + n + AHEAD * TILE) * in) + skipped;
+            run(errands);
+            encounter(product, row, height, column + n, sums[0] + n, ahead, bands && part > begin ? 0 : lines);
+        }
+        deliver(product, row, height, column, count, sums);
     }
 }
 
 /* x: (rows, in), weight: (outs, in) -> wide: (rows, outs) in float, or narrowed into `numbers` where that is given.
-   Inside a parallel region; does not wait for the other threads. */
-static void product(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, float *wide,
-                    Number *numbers, Errands *errands, int64_t num_threads) {
-    const int64_t blocks = (outs + TILE - 1) / TILE, bands = (rows + TILE - 1) / TILE;
-    const int lines = rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1; /* a block's lines, spread over its tiles */
-    plan_errands(errands, blocks * bands / num_threads);
-    const int64_t panel = bands > 4 ? PANEL : 1; /* many rows: whole lines of the result at a time */
-#pragma omp for schedule(dynamic, CHUNK / panel) nowait
-    for (int64_t first = 0; first < blocks; first += panel)
-        for (int64_t band = 0; band < bands; band++)
-            for (int64_t block = first; block < first + panel && block < blocks; block++) {
-                const char *ahead = (const char *)(weight + (block + AHEAD) * TILE * in) + in / STEP * band * lines * LINE;
-                run(errands);
-                multiply_tile(x, rows, band * TILE, weight, block * TILE, in, outs, wide, numbers, ahead,
-                              panel == 1 ? lines : 0);
-            }
+   packed: room for the rows in whole bands. Inside a parallel region; does not wait for the others at its end. */
+static void compute(Product product, Number *packed, Errands *errands, int64_t num_threads) {
+    product.packed = packed;
+    product.banded = banded(product.rows, product.in);
+    if (product.banded) {
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < product.banded; row++) pack(product.x, row, product.in, packed);
+    }
+    const int64_t blocks = (product.outs + TILE - 1) / TILE, bands = (product.banded + BAND - 1) / BAND;
+    const int64_t parts = bands + (product.rows - product.banded + TILE - 1) / TILE;
+    const int64_t panel = bands || parts > 4 ? PANEL : 1; /* many rows: whole lines of the result at a time */
+    plan_errands(errands, blocks * parts / num_threads);
+    if (parts == bands && bands % num_threads == 0 && bands > num_threads) { /* what a thread made stays in its cache */
+        const int64_t share = bands / num_threads, part = omp_get_thread_num() * share;
+        for (int64_t first = 0; first < blocks; first += panel)
+            sweep(&product, first, panel, part, part + share, errands);
+        return;
+    }
+#pragma omp for schedule(guided) nowait /* long stretches first: what is fetched ahead is for this thread */
+    for (int64_t first = 0; first < blocks; first += panel) sweep(&product, first, panel, 0, parts, errands);
 }
 
 #endif

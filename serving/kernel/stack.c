@@ -6,6 +6,7 @@
    serving/stack.py describes the model; serving/native.py compiles this file. */
 #include "adapter.h"
 #include "attention.h"
+#include "greatest.h"
 #include "product.h"
 
 typedef struct {
@@ -39,20 +40,24 @@ typedef struct {
 } Step;
 
 typedef struct { /* room for one step, sized by serving/stack.py */
-    float *residual;         /* (tokens, hidden) */
-    Number *input, *gained;  /* (tokens, widest input of a site) */
+    float *residual; /* (tokens, hidden) */
+    Number *normed;  /* (tokens, hidden) */
+    /* from here on for one slice of the tokens */
+    Number *gated;           /* (tokens, inner) */
+    Number *gained;          /* (tokens, widest input of a site) */
+    Number *packed;          /* the same, for whole bands of tokens */
     float *wide;             /* (tokens, widest output of a site) */
     float *bottleneck;       /* (tokens, largest total rank) */
-    Number *queries, *mixed; /* (tokens, heads * head_dim) */
-    float *scores;           /* (threads, BLOCK * heads / kv_heads, scores_stride) */
-    int64_t *blocks;         /* (tokens + 1,): the first token of each block, and the end */
-    int64_t scores_stride, rank_stride;
+    Number *queries;         /* (kv_heads, tokens, heads / kv_heads, head_dim) */
+    Number *mixed;           /* (tokens, heads * head_dim) */
+    float *scores;           /* (threads, scores_rows, scores_stride) */
+    int64_t scores_rows, scores_stride, rank_stride;
 } Room;
 
 #define LARGEST_KEY 1e18f /* as in serving/kv.py, which says why */
-#define BLOCK 8 /* neighbouring tokens of one row that attend together */
+#define SLICE 128 /* most tokens that go through a layer together: what they leave behind stays in the second cache */
+#define BLOCK 8   /* neighbouring tokens of one row that attend together */
 
-int omp_get_thread_num(void);
 int omp_get_num_threads(void);
 
 static const Delta *delta_at(const Step *step, int64_t token, int64_t site) {
@@ -116,8 +121,9 @@ static void multiply(const Stack *stack, int64_t site, const Step *step, const N
         if (delta) descend(delta, x + token * base->in, room->bottleneck + token * room->rank_stride);
     }
     plan_ahead(step, site, stack->num_layers * SITES, &errands);
-    product(input, step->num_tokens, base->weight, base->in, base->outs, room->wide, 0, &errands,
-            omp_get_num_threads());
+    const Product product = {.x = input, .rows = step->num_tokens, .weight = base->weight, .in = base->in,
+                             .outs = base->outs, .wide = room->wide};
+    compute(product, room->packed, &errands, omp_get_num_threads());
 #pragma omp barrier
 }
 
@@ -174,9 +180,11 @@ static void bound(Number *key, int64_t width) { /* NaN stays NaN */
 /* the token's queries turned, and its key and value into the cache. y: (q | k | v) */
 static void remember(const Stack *stack, const Layer *layer, const Step *step, int64_t token, const float *y,
                      const Room *room) {
-    const int64_t width = stack->head_dim, position = step->positions[token];
-    for (int64_t h = 0; h < stack->heads; h++)
-        head(stack, layer->query_norm, y + h * width, position, room->queries + (token * stack->heads + h) * width);
+    const int64_t width = stack->head_dim, position = step->positions[token], group = stack->heads / stack->kv_heads;
+    for (int64_t h = 0; h < stack->heads; h++) {
+        const int64_t query = (h / group * step->num_tokens + token) * group + h % group;
+        head(stack, layer->query_norm, y + h * width, position, room->queries + query * width);
+    }
     y += stack->heads * width;
     for (int64_t h = 0; h < stack->kv_heads; h++) {
         const int64_t place = step->starts[token] * stack->kv_heads + h * step->capacities[token] + position;
@@ -187,7 +195,7 @@ static void remember(const Stack *stack, const Layer *layer, const Step *step, i
     }
 }
 
-/* blocks of up to BLOCK neighbouring tokens of one row; returns how many */
+/* the first token of each block of up to BLOCK neighbouring tokens of one row, and the end; returns how many blocks */
 static int64_t divide(const Step *step, int64_t *blocks) {
     int64_t count = 0;
     for (int64_t token = 0; token < step->num_tokens; token++) {
@@ -199,29 +207,33 @@ static int64_t divide(const Step *step, int64_t *blocks) {
     return count;
 }
 
-static void attend(const Stack *stack, const Layer *layer, const Step *step, int64_t block, int64_t kv_head,
-                   const Room *room) {
-    const int64_t width = stack->head_dim, group = stack->heads / stack->kv_heads;
-    const int64_t begin = room->blocks[block], end = room->blocks[block + 1], count = (end - begin) * group;
+/* the tokens [begin, end), of one row */
+static void attend(const Stack *stack, const Layer *layer, const Step *step, int64_t begin, int64_t end,
+                   int64_t kv_head, const Room *room) {
+    const int64_t width = stack->head_dim, group = stack->heads / stack->kv_heads, count = (end - begin) * group;
     const int64_t place = step->starts[begin] * stack->kv_heads + kv_head * step->capacities[begin];
     const int64_t earliest = step->positions[begin] + 1, until = step->positions[end - 1] + 1;
     /* from a whole vector on, so that sums add up in the same order whatever the block */
     const int64_t from = layer->window && earliest > layer->window ? (earliest - layer->window) / WIDTH * WIDTH : 0;
-    Query queries[count];
+    const Look look = {
+        .queries = room->queries + (kv_head * step->num_tokens + begin) * group * width,
+        .count = count,
+        .keys = layer->keys + (place + from) * width,
+        .values = layer->values + (place + from) * width,
+        .positions = until - from,
+        .head_dim = width,
+        .scores = room->scores + omp_get_thread_num() * room->scores_rows * room->scores_stride,
+        .stride = room->scores_stride,
+    };
+    Number *out[count];
+    weigh(&look);
     for (int64_t q = 0; q < count; q++) {
         const int64_t token = begin + q / group, last = step->positions[token] + 1;
-        const int64_t offset = (token * stack->heads + kv_head * group + q % group) * width;
-        queries[q] = (Query){
-            .vector = room->queries + offset,
-            .out = room->mixed + offset,
-            .scores = room->scores + (omp_get_thread_num() * BLOCK * group + q) * room->scores_stride,
-            .first = layer->window && last > layer->window ? last - layer->window - from : 0,
-            .last = last - from,
-        };
+        const int64_t first = layer->window && last > layer->window ? last - layer->window - from : 0;
+        softmax(look.scores + q * look.stride, first, last - from, until - from, stack->scaling);
+        out[q] = room->mixed + (token * stack->heads + kv_head * group + q % group) * width;
     }
-    weigh(queries, count, layer->keys + place * width, from, until, width, stack->scaling);
-    for (int64_t q = 0; q < count; q++) softmax(queries[q].scores, queries[q].first, queries[q].last, until - from);
-    mix(queries, count, layer->values + (place + from) * width, until - from, width);
+    mix(&look, out);
 }
 
 static void add_and_normalise(const Stack *stack, const float *y, const Number *norm, int64_t token, Number *out,
@@ -241,41 +253,62 @@ static void open_gate(const float *y, int64_t width, Number *out) {
     for (; i < width; i++) out[i] = narrow(y[i] / (1 + expf(-y[i])) * y[width + i]);
 }
 
-static void walk_layer(const Stack *stack, int64_t index, const Step *step, int64_t num_blocks, const Room *room) {
+static void walk_layer(const Stack *stack, int64_t index, const Step *step, const Room *room) {
     const Layer *layer = stack->layers + index;
     const int64_t site = index * SITES, tokens = step->num_tokens, inner = layer->site[DOWN].in;
     const int is_last = index + 1 == stack->num_layers;
 
-    multiply(stack, site + QKV, step, room->input, room);
+    multiply(stack, site + QKV, step, room->normed, room);
 #pragma omp for schedule(static)
     for (int64_t token = 0; token < tokens; token++)
         remember(stack, layer, step, token, complete(stack, site + QKV, step, token, room), room);
+    int64_t blocks[SLICE + 1];
+    const int64_t num_blocks = divide(step, blocks);
 #pragma omp for collapse(2) schedule(dynamic, 1)
     for (int64_t block = 0; block < num_blocks; block++)
-        for (int64_t h = 0; h < stack->kv_heads; h++) attend(stack, layer, step, block, h, room);
+        for (int64_t h = 0; h < stack->kv_heads; h++)
+            attend(stack, layer, step, blocks[block], blocks[block + 1], h, room);
 
     multiply(stack, site + OUTPUT, step, room->mixed, room);
 #pragma omp for schedule(static)
     for (int64_t token = 0; token < tokens; token++)
         add_and_normalise(stack, complete(stack, site + OUTPUT, step, token, room), layer->mlp_norm, token,
-                          room->input, room);
+                          room->normed, room);
 
-    multiply(stack, site + GATE_UP, step, room->input, room);
+    multiply(stack, site + GATE_UP, step, room->normed, room);
 #pragma omp for schedule(static)
     for (int64_t token = 0; token < tokens; token++)
-        open_gate(complete(stack, site + GATE_UP, step, token, room), inner, room->input + token * inner);
+        open_gate(complete(stack, site + GATE_UP, step, token, room), inner, room->gated + token * inner);
 
-    multiply(stack, site + DOWN, step, room->input, room);
+    multiply(stack, site + DOWN, step, room->gated, room);
 #pragma omp for schedule(static)
     for (int64_t token = 0; token < tokens; token++)
         add_and_normalise(stack, complete(stack, site + DOWN, step, token, room),
                           is_last ? stack->norm : layer[1].attention_norm, token,
-                          is_last ? step->hidden : room->input, room);
+                          is_last ? step->hidden : room->normed, room);
+}
+
+/* `count` tokens from `first` on, as a step of their own */
+static Step slice_step(const Stack *stack, const Step *step, int64_t first, int64_t count) {
+    return (Step){
+        .num_tokens = count,
+        .positions = step->positions + first,
+        .starts = step->starts + first,
+        .capacities = step->capacities + first,
+        .adapters = step->adapters + first,
+        .hidden = step->hidden + first * stack->hidden,
+    };
+}
+
+static Room slice_room(const Stack *stack, const Room *room, int64_t first) {
+    Room slice = *room;
+    slice.residual += first * stack->hidden;
+    slice.normed += first * stack->hidden;
+    return slice;
 }
 
 /* Rewrites step->hidden, and the cache at the tokens' positions. */
 void walk(const Stack *stack, const Step *step, const Room *room, int64_t num_threads) {
-    const int64_t num_blocks = divide(step, room->blocks);
 #pragma omp parallel num_threads(num_threads)
     {
 #pragma omp for schedule(static)
@@ -284,18 +317,31 @@ void walk(const Stack *stack, const Step *step, const Room *room, int64_t num_th
             float *residual = room->residual + token * stack->hidden;
             for (int64_t i = 0; i < stack->hidden; i++) residual[i] = widen(embedding[i]);
             normalise(residual, stack->layers->attention_norm, stack->hidden, stack->epsilon,
-                      room->input + token * stack->hidden);
+                      room->normed + token * stack->hidden);
         }
-        for (int64_t index = 0; index < stack->num_layers; index++) walk_layer(stack, index, step, num_blocks, room);
+        for (int64_t index = 0; index < stack->num_layers; index++)
+            for (int64_t first = 0; first < step->num_tokens; first += SLICE) {
+                const int64_t left = step->num_tokens - first;
+                const Step slice = slice_step(stack, step, first, left < SLICE ? left : SLICE);
+                const Room own = slice_room(stack, room, first);
+                walk_layer(stack, index, &slice, &own);
+            }
     }
 }
 
-/* x: (rows, in) times weight: (outs, in) -> y: (rows, outs) */
-void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, Number *y,
+/* x: (rows, in) times weight: (outs, in) -> y: (rows, outs); packed: room for x in whole bands of rows */
+void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, Number *y, Number *packed,
             int64_t num_threads) {
+    const Product product = {.x = x, .rows = rows, .weight = weight, .in = in, .outs = outs, .numbers = y};
 #pragma omp parallel num_threads(num_threads)
     {
         Errands none = {.count = 0};
-        product(x, rows, weight, in, outs, 0, y, &none, num_threads);
+        compute(product, packed, &none, num_threads);
     }
+}
+
+/* places: (rows,), of each row's greatest number; -1 where the row has a NaN */
+void greatest_of(const Number *const *rows, int64_t count, int64_t width, int64_t *places, int64_t num_threads) {
+#pragma omp parallel for num_threads(num_threads)
+    for (int64_t row = 0; row < count; row++) places[row] = greatest(rows[row], width);
 }

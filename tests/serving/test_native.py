@@ -22,7 +22,9 @@ def fresh_kernel() -> Iterator[None]:
 
 
 needs_compiler = pytest.mark.skipif(native.kernel(torch.bfloat16) is None, reason="no C compiler here")
-Shapes = {"rows": st.integers(1, 40), "width": st.integers(1, 130), "outs": st.integers(1, 90)}
+WIDTHS = st.one_of(st.integers(1, 130), st.integers(1, 20).map(lambda steps: 32 * steps))
+"""Any, and those whose rows go by bands."""
+Shapes = {"rows": st.integers(1, 70), "width": WIDTHS, "outs": st.integers(1, 90)}
 TYPES = st.sampled_from([torch.bfloat16, torch.float32])
 
 
@@ -60,6 +62,19 @@ def test_a_row_that_is_not_finite_stays_alone() -> None:
     y = native.linear(x, weight)
     assert torch.isnan(y[1]).all()
     assert torch.isfinite(y[[0, 2, 3, 4, 5]]).all()
+
+
+@needs_compiler
+@settings(deadline=None)
+@given(rows=st.integers(1, 20), width=st.integers(1, 70), seed=st.integers(0, 99), dtype=TYPES)
+def test_the_greatest_number_of_a_row_is_the_first_of_equals(
+    rows: int, width: int, seed: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-5, 5, (rows, width), generator=generator).to(dtype)
+    x[torch.rand(rows, width, generator=generator) < 0.005] = float("nan")
+    expected = [-1 if row.isnan().any() else int((row == row.max()).nonzero()[0]) for row in x]
+    assert native.greatest(list(x)) == expected
 
 
 def delta(site: Site, replacement: torch.Tensor | None = None) -> Delta:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
+from benchmarks.soak.tiny import write_tiny_base
+from registry.settings import Settings
 from serving import native
-from serving.base import Base
+from serving.base import Base, load_base
 from serving.forward import Forward
 from serving.stack import NativeStack, is_walkable, window_of
 
@@ -49,6 +53,18 @@ def test_a_row_is_the_same_beside_any_others(zoo: Zoo) -> None:
     (alone,) = walk(forward, zoo, rows[:1], 20)
     among = walk(forward_of(zoo.base, natively=True), zoo, rows, 20)[0]
     assert torch.equal(alone[2], among[2])
+
+
+def test_bands_of_rows_change_no_bit(tmp_path: Path) -> None:
+    """Sixteen rows meet a weight at once where there are so many, of prompts and of queries: the numbers stay."""
+    directory = write_tiny_base(tmp_path / "tiny", hidden_size=96, heads=6, head_dim=32)
+    base = load_base(Settings(base=str(directory), dtype="bfloat16", device="cpu", cache_dir=str(tmp_path), threads=2))
+    zoo = Zoo(base, [], [])
+    rows = [(None, prompt(row)) for row in range(20)]
+    alone = [walk(forward_of(base, natively=True), zoo, [row], 9)[0] for row in rows[:3]]
+    among = walk(forward_of(base, natively=True), zoo, rows, 9)
+    for one, same in zip(alone, among[:3], strict=True):
+        assert torch.equal(one[2], same[2])
 
 
 @pytest.mark.parametrize(
@@ -98,4 +114,4 @@ def test_room_grows_with_the_threads(zoo: Zoo) -> None:
     alone = stack._buffers["scores"].numel()
     stack._make_room(2, 1, 3)
     assert stack._buffers["scores"].numel() == 3 * alone
-    assert stack._buffers["blocks"].numel() == 5, "what was there does not shrink"
+    assert stack._buffers["residual"].numel() == 4 * zoo.base.config.hidden_size, "what was there does not shrink"
