@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from registry.adapters import Registry
 from registry.bucket import Bucket
 from registry.canonical import sha256_file, sha256_of
 from registry.errors import Corrupt, Unavailable
+from registry.gc import collect
 from registry.manifest import FileEntry
 from registry.s3 import S3Store
 from registry.store import Store, Uncertain
@@ -312,3 +314,42 @@ def test_memory_does_not_grow_with_the_adapter(
     for result in measure(url, num_bytes, tmp_path):
         assert result["peak_bytes"] <= BAR_BYTES
         assert result["peak_bytes"] - result["ready_bytes"] < num_bytes // 2, result
+
+
+@every_server
+def test_two_who_continue_the_same_upload_do_no_harm(store: S3Store, source: Path) -> None:
+    """A publisher takes an upload that is under way for one that broke off: both send the same bytes."""
+    entry = entry_of(source)
+    for round_ in range(3):
+        key = f"a/{round_}"
+        store._parts._begin(key, "text/plain")
+        with ThreadPoolExecutor(3) as pool:
+            sent = [pool.submit(upload, store, key, source, entry, Meter(entry.size, None)) for _ in range(3)]
+        for each in sent:
+            each.result()
+        assert sha256_of(store.chunks(key)) == (entry.sha256, entry.size)
+
+
+@every_server
+@pytest.mark.parametrize("is_aborted", [False, True])
+def test_an_adopted_transaction_that_is_aborted_counts_no_more(
+    store: S3Store, is_aborted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector may give up the transaction an upload was begun with, until somebody else has committed its blob."""
+    monkeypatch.setattr(transfer, "LARGE_BYTES", PART)
+    registry, aborts = Registry(store), list[object]()
+    registry.register_base(PROFILE)
+    folder = write_folder(tmp_path / "a")
+    (folder / "large.txt").write_bytes(b"many words " * (PART // 10))
+    large, begun_with = sha256_file(folder / "large.txt"), "0123456789abcdef"
+    store._parts._begin(f"t/default/a/x/blobs/{large}.{begun_with}", "text/plain")
+
+    def progress(done: int, total: int) -> None:
+        if done == total and not aborts:
+            aborts.append(registry.abort("x", begun_with) if is_aborted else None)
+
+    version = registry.publish("x", folder, progress=progress)
+    assert (version.locations[large] == begun_with) == (not is_aborted)
+    registry.abort("x", begun_with)  # too late
+    collect(registry, ["x"], grace_s=0.0)
+    assert registry.verify("x").num_versions == 1
