@@ -52,18 +52,20 @@ def view(state: AdapterState, granted: Sequence[str]) -> AdapterState:
     """What these grants show of an adapter. Policy, reviews, grants to others and history they do not."""
     aliases = {a: digest for a, digest in state.aliases.items() if EVERYTHING in granted or a in granted}
     digests = {digest for alias in aliases for digest in state.standing(alias)}
+    versions = tuple(
+        version
+        for version in state.versions
+        if EVERYTHING in granted or version.digest in digests or f"v{version.number}" in granted
+    )
+    shown = {version.digest for version in versions}
     return AdapterState(
         tenant=state.tenant,
         adapter=state.adapter,
-        versions=tuple(
-            version
-            for version in state.versions
-            if EVERYTHING in granted or version.digest in digests or f"v{version.number}" in granted
-        ),
+        versions=versions,
         aliases=aliases,
         splits={alias: targets for alias, targets in state.splits.items() if alias in aliases},
         alias_history=tuple(move for move in state.alias_history if move.alias in aliases),
-        quarantined=state.quarantined,
+        quarantined={digest: why for digest, why in state.quarantined.items() if digest in shown},
         created_at=state.created_at,
         updated_at=state.updated_at,
     )
