@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from registry.adapters import Registry
-from registry.errors import NotFound
+from registry.errors import NotFound, Refused
 from registry.history import Step
 from registry.manifest import DatasetRecord
 from registry.names import Alias, Digest, Number, Selector, parse_ref, parse_selector
@@ -94,7 +94,10 @@ def _place(registry: Registry, ref: str) -> tuple[str, Selector]:
         return parsed.adapter, parsed.selector
     selector = parse_selector(ref)
     for name in registry.store.folders(f"t/{registry.tenant}/a/"):
-        state = registry.adapter_log(name).fold()
+        try:
+            state = registry.state(name)
+        except (NotFound, Refused):  # never begun, or nobody whom this reader trusts vouches for it
+            continue
         if any(
             version.digest.startswith(ref) for version in (*state.versions, *(dead.version for dead in state.deleted))
         ):

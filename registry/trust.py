@@ -73,4 +73,5 @@ def open_trust(settings: Settings) -> Trust:
     """The key and the roots that the settings name, if they do."""
     key = read_key(Path(settings.signing_key).expanduser()) if settings.signing_key else None
     roots = read_key_ids(Path(settings.trusted_keys).expanduser()) if settings.trusted_keys else frozenset()
-    return Trust(key, roots, settings.cache_path() / "memory")
+    server = sha256((settings.s3_endpoint or "").encode())[:16]  # two servers may have buckets of one name
+    return Trust(key, roots, settings.cache_path() / "memory" / server)

@@ -17,6 +17,7 @@ from registry.checkpoints import CHECKPOINT_EVERY, Checkpoint
 from registry.consent import agree, review, set_rules
 from registry.errors import Conflict, Corrupt, NotFound, Refused
 from registry.gc import collect
+from registry.lineage import trace
 from registry.ops import Delete, Grant, MoveAlias, Publish, Quarantine, SetPolicy, SetRules
 from registry.rules import AliasRule, Bound, Rules
 from registry.sealed import seal
@@ -430,6 +431,13 @@ def test_the_same_on_real_stores(open_again: OpenAgain, tmp_path: Path) -> None:
     for reader in readers(people):
         assert reader.resolve("support").number == 1
         assert [each.n for each in reader.verify("support").violations] == [5]
+
+
+def test_a_planted_adapter_does_not_stand_in_the_way_of_a_lineage(served: People) -> None:
+    version = served.as_().resolve("support")
+    forged = Publish(digest=version.digest, manifest=version.manifest, loc=version.locations)
+    served.thief().commit("a-planted-one", lambda _: [forged], create=True)
+    assert trace(served.as_(), version.digest).version == version
 
 
 # memory
