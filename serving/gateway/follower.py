@@ -1,7 +1,7 @@
 """Loads what aliases come to point at, before the first request needs it, and keeps pinned adapters warm.
 
-One LIST a second tells which adapters are about to change; only models that were asked for here, or are pinned, are
-looked up again. A hint can be missed without harm: every request resolves its alias freshly itself.
+Watching tells which adapters are about to change; only models that were asked for here, or are pinned, are looked up
+again. A hint can be missed without harm: every request resolves its alias freshly itself.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from structlog.typing import FilteringBoundLogger
 
 from registry.errors import LorimerError
-from registry.names import parse_ref
-from registry.notices import Notices
 from serving.gateway.choosing import Catalog
+from serving.gateway.watch import Watch
 from serving.residency import Residency
 
 POLL_S = 1.0
@@ -37,14 +36,13 @@ class Follower:
         poll_s: float = POLL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        registry = catalog.registry
         self._catalog = catalog
         self._residency = residency
-        self._notices = Notices(registry.store, registry.tenant, registry.clock)
+        self._watch = Watch(catalog.registry, log)
         self._pinned: dict[str, str | None] = dict.fromkeys(pinned)
         """Model -> the digest it is pinned at."""
-        self._unsettled = {parse_ref(model).adapter: clock() + SETTLE_S for model in pinned}
-        """Adapter -> until when its log is looked at."""
+        self._unsettled = {self._watch.place_of(model): clock() + SETTLE_S for model in pinned}
+        """Tenant and adapter -> until when its log is looked at."""
         self._log = log
         self._poll_s = poll_s
         self._clock = clock
@@ -66,10 +64,12 @@ class Follower:
     def poll(self) -> None:
         """Look once: note who is announced, prefetch what followed aliases came to mean, keep pins in place."""
         now = self._clock()
-        self._unsettled |= dict.fromkeys(self._notices.fresh(), now + SETTLE_S)
-        self._unsettled = {adapter: until for adapter, until in self._unsettled.items() if now < until}
+        followed = self._catalog.followed()
+        announced = self._watch.fresh([*self._pinned, *(model for model, _ in followed)])
+        self._unsettled |= dict.fromkeys(announced, now + SETTLE_S)
+        self._unsettled = {place: until for place, until in self._unsettled.items() if now < until}
         if self._unsettled:
-            for model, digest in self._catalog.followed():
+            for model, digest in followed:
                 self._follow(model, digest)
             for model in self._pinned:
                 self._repin(model)
@@ -78,7 +78,7 @@ class Follower:
                 self._residency.pin(pinned)
 
     def _follow(self, model: str, digest: str) -> None:
-        if parse_ref(model).adapter in self._unsettled:
+        if self._watch.place_of(model) in self._unsettled:
             found = self._resolve(model)
             if found is not None and found != digest:
                 self._log.info("prefetch", model=model, digest=found)
@@ -86,7 +86,7 @@ class Follower:
 
     def _repin(self, model: str) -> None:
         before = self._pinned[model]
-        if parse_ref(model).adapter not in self._unsettled:
+        if self._watch.place_of(model) not in self._unsettled:
             return
         found = self._resolve(model)
         if found is None or found == before:

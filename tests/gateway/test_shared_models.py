@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from registry.adapters import Registry
 from registry.captures import read_captures
+from registry.errors import Unavailable
 from registry.neighbours import share
 from tests.gateway.conftest import publisher
+from tests.gateway.test_follower import until
 from tests.gateway.test_recorder import observed
 
 if TYPE_CHECKING:
@@ -60,3 +63,33 @@ def test_metrics_tell_the_two_apart(fresh: Running, acme: Registry) -> None:
     metrics = fresh.http.get("/metrics").text
     assert 'adapter="acme/help"' in metrics
     assert 'adapter="help"' in metrics
+
+
+def test_a_move_of_a_shared_alias_is_loaded_before_the_first_request(
+    fresh: Running, acme: Registry, tmp_path: Path
+) -> None:
+    acme.commit("help", share("default", "prod"))
+    fresh.chat("acme/help", max_tokens=1)
+    moved = publisher(acme, fresh.base, tmp_path / "acme")("help", 8)
+    until(lambda: fresh.gateway.residency.is_resident(moved.digest))
+
+
+def test_an_owner_who_lets_nobody_read_notices_stops_nothing(
+    fresh: Running, acme: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme.commit("help", share("default", "prod"))
+    store = type(fresh.registry.store)
+    listed = store.list
+
+    def forbid(self: Any, prefix: str, start_after: str = "") -> Iterator[str]:
+        if prefix.startswith("t/acme/dirty/"):
+            raise Unavailable("forbidden")
+        return listed(self, prefix, start_after)
+
+    monkeypatch.setattr(store, "list", forbid)
+    fresh.chat("acme/help", max_tokens=1)
+    fresh.chat("help", max_tokens=1)
+    moved = fresh.publish("help", 2)
+    until(lambda: fresh.gateway.residency.is_resident(moved.digest))
+    told = [line for line in fresh.logged() if line["event"] == "notices of another tenant cannot be read"]
+    assert [line["tenant"] for line in told] == ["acme"]
