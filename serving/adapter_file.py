@@ -48,11 +48,18 @@ class AdapterFile:
         """The type that the values were stored in."""
         return _DTYPES[module.parts[part].dtype]
 
+    def peek(self, module: Module, part: str) -> Tensor:
+        """As `need`, but as it is stored, in the mapped file: to be computed with, not to be kept."""
+        return self._stored(module.parts[part])
+
     def tensor(self, entry: TensorEntry) -> Tensor:
+        return self._stored(entry).to(torch.float32, copy=True)  # nothing kept outlives the mapping
+
+    def _stored(self, entry: TensorEntry) -> Tensor:
         dtype, raw = _DTYPES[entry.dtype], self._bytes[entry.begin : entry.end]
         if entry.begin % dtype.itemsize:
             raw = raw.clone()  # a writer may have left the data unaligned
-        values = raw.view(dtype).view(entry.shape).to(torch.float32, copy=True)  # nothing outlives the mapping
+        values = raw.view(dtype).view(entry.shape)
         if not is_finite(values):
             raise Refused(f"{self._path.name}: tensor {entry.name} holds values that are not finite")
         return values

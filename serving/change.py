@@ -1,4 +1,4 @@
-"""What an adapter does to one linear, in float32, and how the changes of siblings become one site's delta.
+"""What an adapter does to one linear, and how the changes of siblings become one site's delta.
 
 Every kind of adapter is first told as a change; only here does it meet the layout of the batch.
 """
@@ -19,12 +19,16 @@ from serving.finite import is_finite
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """y = gain * (W (input_gain * x)) + base bias + (x a) b + bias, for one linear. W may be replaced."""
+    """y = gain * (W (input_gain * x)) + base bias + (x a) b + bias, for one linear. W may be replaced.
+
+    In float32, but for a and b, which may have the type they were stored in.
+    """
 
     a: Tensor | None = None
     """(in_features, rank)"""
     b: Tensor | None = None
-    """(rank, out_features)"""
+    """(rank, out_features), to be scaled by `scale`"""
+    scale: float = 1.0
     gain: Tensor | None = None
     bias: Tensor | None = None
     input_gain: Tensor | None = None
@@ -40,20 +44,12 @@ def fuse(site: Site, changes: Mapping[int, Change]) -> Delta:
     """The changes of a site's linears, by sibling, as one delta in the base's type and on its device."""
     changes = _fold_lone_input_gains(site, changes)
     first = next(iter(changes.values()))
-    columns, parts, start = [], [], 0
-    for sibling, change in sorted(changes.items()):
-        if change.a is None or change.b is None:
-            continue
-        rank = change.a.shape[1]
-        columns.append(change.a)
-        parts.append(Part(sibling, start, start + rank, _cast(change.b, site, sibling).contiguous()))
-        start += rank
-    a = torch.cat(columns, dim=1) if columns else torch.zeros(site.in_features, 0)
+    a, parts = _side_by_side(site, changes)
     return Delta(
-        a=_cast(a, site, parts[0].sibling if parts else 0).contiguous(),
-        parts=tuple(parts),
-        gain=_side_by_side(site, {sibling: change.gain for sibling, change in changes.items()}, absent=1),
-        bias=_side_by_side(site, {sibling: change.bias for sibling, change in changes.items()}, absent=0),
+        a=a,
+        parts=parts,
+        gain=_one_after_another(site, {sibling: change.gain for sibling, change in changes.items()}, absent=1),
+        bias=_one_after_another(site, {sibling: change.bias for sibling, change in changes.items()}, absent=0),
         input_gain=None if first.input_gain is None else first.input_gain.to(site.weight.device),
         replacement=_replacement(site, changes),
     )
@@ -98,7 +94,24 @@ def _replacement(site: Site, changes: Mapping[int, Change]) -> Tensor | None:
     return whole
 
 
-def _side_by_side(site: Site, rows: Mapping[int, Tensor | None], absent: float) -> Tensor | None:
+def _side_by_side(site: Site, changes: Mapping[int, Change]) -> tuple[Tensor, tuple[Part, ...]]:
+    """All low-rank changes of a site: turned, scaled and rounded in one pass each."""
+    ranks = {sibling: 0 if change.a is None else change.a.shape[1] for sibling, change in changes.items()}
+    a, parts, start = site.weight.new_empty(site.in_features, sum(ranks.values())), [], 0
+    for sibling, change in sorted(changes.items()):
+        if change.a is None or change.b is None:
+            continue
+        stop = start + ranks[sibling]
+        b = site.weight.new_empty(change.b.shape)
+        exact = change.b if change.b.dtype == b.dtype else change.b.float()  # half times half is rounded to half
+        torch.mul(exact, change.scale, out=b)
+        a[:, start:stop] = change.a
+        parts.append(Part(sibling, start, stop, _checked(b, site, sibling)))
+        start = stop
+    return _checked(a, site, parts[0].sibling if parts else 0), tuple(parts)
+
+
+def _one_after_another(site: Site, rows: Mapping[int, Tensor | None], absent: float) -> Tensor | None:
     if all(row is None for row in rows.values()):
         return None
     whole = torch.full((sum(site.out_features),), float(absent), device=site.weight.device)
@@ -109,7 +122,10 @@ def _side_by_side(site: Site, rows: Mapping[int, Tensor | None], absent: float) 
 
 
 def _cast(values: Tensor, site: Site, sibling: int) -> Tensor:
-    cast = values.to(site.weight.device, site.weight.dtype)
-    if not is_finite(cast):
+    return _checked(values.to(site.weight.device, site.weight.dtype), site, sibling)
+
+
+def _checked(values: Tensor, site: Site, sibling: int) -> Tensor:
+    if not is_finite(values):
         raise Refused(f"the adapter's weights of {site.names[sibling]} are not finite in {site.weight.dtype}")
-    return cast
+    return values

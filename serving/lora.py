@@ -15,16 +15,18 @@ from serving.dora import row_gain
 def lora(file: AdapterFile, module: Module, weight: Tensor, bias: Tensor, copied: Tensor | None) -> Change:
     """weight: (out, in) and bias: (out,) are the base's; `copied` is what the file has instead of the weight, if so."""
     scaling = file.config.scaling_of(module.name)
-    a = file.need(module, "lora_A.weight").to(weight.device)
-    b = file.need(module, "lora_B.weight").to(weight.device) * scaling
+    a = file.peek(module, "lora_A.weight").to(weight.device)
+    b = file.peek(module, "lora_B.weight").to(weight.device)
     gain = None
     if (magnitude := file.part(module, "lora_magnitude_vector")) is not None:
-        gain = row_gain(weight if copied is None else copied, b @ a, magnitude.to(weight.device))
-        b = b * gain[:, None]
+        gain = row_gain(
+            weight if copied is None else copied, (b.float() * scaling) @ a.float(), magnitude.to(weight.device)
+        )
+        b = b.float() * gain[:, None]
     added = trained_bias(file, module, "base_layer.bias", bias)
     if (lora_bias := file.part(module, "lora_B.bias")) is not None:
         added = lora_bias.to(weight.device) * scaling + (0 if added is None else added)
-    return Change(a=a.t(), b=b.t(), gain=gain, bias=added, replacement=copied)
+    return Change(a=a.t(), b=b.t(), scale=scaling, gain=gain, bias=added, replacement=copied)
 
 
 def trained_bias(file: AdapterFile, module: Module, part: str, bias: Tensor) -> Tensor | None:
