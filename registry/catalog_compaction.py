@@ -8,10 +8,11 @@ when a transaction that never came is worth aborting, and when gateways have sur
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import islice
 
 from registry.catalog_reader import CatalogReader, Cover, Index, View
-from registry.errors import NotFound
+from registry.errors import NotFound, Refused
 from registry.notices import SKEW_S, Notice, standing, withdraw
 from registry.ops import Abort
 from registry.parallel import at_once
@@ -94,9 +95,12 @@ class Compaction:
         """Forbid what was announced long ago and is nowhere in the log; whether there was anything to forbid."""
         overdue = {notice for notice in view.open if self._is_overdue(notice)}
         absent = overdue - self._settled(view, overdue)
+        aborted = 0
         for notice in absent:
-            self._abort(notice.adapter, notice.tx)
-        return bool(absent)
+            with suppress(Refused):  # the adapter's rules leave that to others
+                self._abort(notice.adapter, notice.tx)
+                aborted += 1
+        return bool(aborted)
 
     def _commit(self, view: View, covered: set[Notice]) -> bool:
         n = view.index.n + 1

@@ -18,6 +18,7 @@ from registry.consent import agree, review, set_rules
 from registry.errors import Conflict, Corrupt, NotFound, Refused
 from registry.gc import collect
 from registry.lineage import trace
+from registry.notices import announce
 from registry.ops import Delete, Grant, MoveAlias, Publish, Quarantine, SetPolicy, SetRules
 from registry.rules import AliasRule, Bound, Rules
 from registry.sealed import seal
@@ -438,6 +439,15 @@ def test_a_planted_adapter_does_not_stand_in_the_way_of_a_lineage(served: People
     forged = Publish(digest=version.digest, manifest=version.manifest, loc=version.locations)
     served.thief().commit("a-planted-one", lambda _: [forged], create=True)
     assert trace(served.as_(), version.digest).version == version
+
+
+def test_who_may_not_abort_puts_the_index_in_order_all_the_same(served: People, store: MemoryStore) -> None:
+    announce(store, "default", "support", "0" * 16, 1_000_000_000.0)
+    assert served.as_().catalog.compact() >= 1
+    assert [row.adapter for row in served.as_().list()] == ["support"]
+    assert served.as_().state("support").violations == ()
+    served.as_("worker").catalog.compact()
+    assert "0" * 16 in served.as_().state("support").aborted
 
 
 # memory
