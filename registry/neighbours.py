@@ -71,6 +71,11 @@ def view(state: AdapterState, granted: Sequence[str]) -> AdapterState:
     )
 
 
+def readers(state: AdapterState, digest: str) -> list[str]:
+    """The other tenants that may read this version now."""
+    return sorted(tenant for tenant, granted in state.grants.items() if view(state, granted).find(digest))
+
+
 def share(tenant: str, selector: str, *, revoke: bool = False) -> Change:
     """Let another tenant read what `selector` means (`prod`, `v3`, a digest, `*` for everything), or no longer."""
     check_name(tenant, "tenant")

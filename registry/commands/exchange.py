@@ -152,7 +152,7 @@ def import_(
 @click.command()
 @click.argument("ref")
 @click.option("--to", "url", required=True, help="Registry to copy to: file:///dir or s3://bucket/prefix.")
-@click.option("--to-endpoint", help="Its S3 endpoint, if it is another one.")
+@click.option("--to-endpoint", help="Its S3 endpoint, if it is another one; empty: AWS.")
 @click.option("--to-tenant", help="Its tenant; the same as here if not given.")
 @click.option("--as", "name", help="Its adapter's name; the same as here if not given.")
 @click.option("--alias", "aliases", multiple=True, help="Move this alias there to the version in the same step.")
@@ -178,7 +178,7 @@ def copy(
     there = msgspec.structs.replace(
         settings,
         store=url,
-        s3_endpoint=to_endpoint or settings.s3_endpoint,
+        s3_endpoint=settings.s3_endpoint if to_endpoint is None else to_endpoint or None,
         tenant=to_tenant or settings.tenant,
     )
     source, target = open_registry(settings), open_registry(there)

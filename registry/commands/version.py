@@ -11,6 +11,7 @@ from registry.adapters import open_registry
 from registry.commands.ancestry import lineage_table
 from registry.lineage import trace
 from registry.names import parse_ref
+from registry.neighbours import readers
 from registry.ops import describe
 from registry.pins import Pins, holders
 from registry.rules import signed_by
@@ -47,6 +48,7 @@ def show(terminal: Terminal, *, ref: str, at: str | None, lineage: bool) -> None
     record = version_record(version) | {
         "aliases": [*standing],
         "weights": standing,
+        "shared_with": readers(state, version.digest),
         "policy": state.policy,
         "quarantined": state.quarantined.get(version.digest),
         "violations": msgspec.to_builtins(state.violations),
@@ -160,6 +162,7 @@ def _rows(version: Version, state: AdapterState, standing: dict[str, float]) -> 
         *((("signed by", signed_by(state.rules, version.signers)),) if version.signers else ()),
         ("aliases", ", ".join(aliases) or "-"),
         *((("quarantined", state.quarantined[version.digest]),) if version.digest in state.quarantined else ()),
+        *((("shared with", ", ".join(shared)),) if (shared := readers(state, version.digest)) else ()),
         ("base", f"{manifest.base.id} ({manifest.base.weights_sha256[:12]})"),
         ("method", manifest.in_words),
         ("parent", f"{manifest.parent.adapter} {manifest.parent.digest}" if manifest.parent else "-"),

@@ -293,8 +293,11 @@ def test_the_verb_shares_and_takes_back(alpha: Registry, tmp_path: Path) -> None
     assert "shared with nobody" in run(tmp_path, "share", "support", tenant="alpha").stdout
     result = run(tmp_path, "share", "support", "beta", tenant="alpha")
     assert (result.exit_code, "prod" in result.stdout) == (0, True), result.output
+    owned = [run(tmp_path, "show", f"support@v{number}", tenant="alpha").stdout for number in (1, 2)]
+    assert ["shared with" in each for each in owned] == [False, True]
     shown = run(tmp_path, "show", "alpha/support")
     assert (shown.exit_code, "support@v2" in shown.stdout, "capture" in shown.stdout) == (0, True, False)
+    assert "shared with" not in shown.stdout
     assert run(tmp_path, "pull", "alpha/support", str(tmp_path / "out")).exit_code == 0
     copied = run(tmp_path, "copy", "alpha/support", "--to", f"file://{tmp_path}/store", "--alias", "prod")
     assert (copied.exit_code, "support@v1" in copied.stdout) == (0, True)
