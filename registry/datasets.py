@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from registry.canonical import sha256_file, sha256_of
+from registry.canonical import sha256_file
 from registry.errors import Corrupt, NotFound
+from registry.manifest import FileEntry
 from registry.names import check_name
-from registry.store import Store, Uncertain
+from registry.store import Store
+from registry.transfer import Meter, upload
 
 
 class Datasets:
@@ -22,13 +24,8 @@ class Datasets:
     def put(self, path: Path) -> str:
         """Store a file once; its sha256 is its name."""
         sha256 = sha256_file(path)
-        key = self._key(sha256)
-        try:
-            self._store.create_file(key, path)
-        except Uncertain:
-            self._store.create_file(key, path)
-        if sha256_of(self._store.chunks(key))[0] != sha256:
-            raise Corrupt(f"{key} does not hold the bytes of {path}", hint="the file changed, or the store damaged it")
+        entry = FileEntry(path=path.name, sha256=sha256, size=path.stat().st_size)
+        upload(self._store, self._key(sha256), path, entry, Meter(entry.size, None))
         return sha256
 
     def fetch(self, sha256: str, path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from registry.bucket import Bucket, NoSuchUpload, Present
 from registry.canonical import CHUNK_BYTES
-from registry.errors import Corrupt, LorimerError, Unavailable
+from registry.errors import Corrupt, LorimerError, Refused, Unavailable
 from registry.file_slice import FileSlice
 from registry.store import Uncertain
 
@@ -151,14 +151,14 @@ class Multipart:
         return _record(part, answer), answer.get("ChecksumSHA256") == part.sha256
 
     def _complete(self, key: str, upload: str, parts: Sequence[dict[str, Any]]) -> None:
-        """If-None-Match counts where the server knows it here; elsewhere the caller has checked absence."""
-        with self._bucket.errors("write", key, writing=True):
-            self._bucket.once.complete_multipart_upload(
-                **self._bucket.place(key),
-                UploadId=upload,
-                MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
-                IfNoneMatch="*",
-            )
+        """With If-None-Match where the server knows it here; elsewhere the caller's look at the key must do."""
+        what: Any = {**self._bucket.place(key), "UploadId": upload, "MultipartUpload": {"Parts": parts}}
+        try:
+            with self._bucket.errors("write", key, writing=True):
+                self._bucket.once.complete_multipart_upload(**what, IfNoneMatch="*")
+        except Refused:
+            with self._bucket.errors("write", key, writing=True):
+                self._bucket.once.complete_multipart_upload(**what)
 
 
 def _record(part: Part, answer: Any) -> dict[str, Any]:

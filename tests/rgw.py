@@ -66,6 +66,9 @@ rgw data = {folder}/rgw
 rgw frontends = beast endpoint=127.0.0.1:{rgw} tcp_nodelay=1
 rgw thread pool size = 64
 rgw enable usage log = false
+rgw gc obj min wait = 1
+rgw gc processor period = 2
+rgw gc processor max time = 2
 """
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from benchmarks.registry.large import BAR_BYTES, measure
 from registry import transfer
@@ -21,7 +24,8 @@ from registry.errors import Corrupt, Unavailable
 from registry.gc import collect
 from registry.manifest import FileEntry
 from registry.s3 import S3Store
-from registry.store import Store, Uncertain
+from registry.settings import load_settings
+from registry.store import Store, Uncertain, open_store, store_of
 from registry.transfer import Meter, download, upload
 from tests.registry.conftest import STORES
 from tests.registry.folders import PROFILE, write_folder
@@ -47,18 +51,28 @@ def proxy(endpoint: str) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def store(proxy: Proxy, tmp_path: Path) -> S3Store:
+def store(proxy: Proxy, tmp_path: Path) -> Iterator[S3Store]:
     """A bucket behind a line that can be cut; files of more than one part are large."""
     bucket = Bucket("lorimer", f"transfer-{tmp_path.name}", endpoint=proxy.url, read_timeout_s=5)
-    return S3Store(bucket, large_bytes=PART, part_bytes=PART, sleep=lambda _: None)
+    store = S3Store(bucket, large_bytes=PART, part_bytes=PART, sleep=lambda _: None)
+    yield store
+    clear(store)
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(tmp_path: Path) -> Iterator[Path]:
     """Seven parts, the last one short."""
     path = tmp_path / "source"
     path.write_bytes(os.urandom(6 * PART + 12_345))
-    return path
+    yield path
+    for large in tmp_path.iterdir():
+        large.unlink()
+
+
+def clear(store: Store) -> None:
+    """The servers hold everything in memory."""
+    for key in list(store.list("")):
+        store.delete(key)
 
 
 def entry_of(path: Path) -> FileEntry:
@@ -153,6 +167,24 @@ def test_a_lost_completion_is_no_second_upload(store: S3Store, source: Path, mon
     watch.check(entry.size, steady=False)
     assert sha256_of(store.chunks("a/x")) == (entry.sha256, entry.size)
     assert list(store.unfinished("a/")) == []
+
+
+@pytest.mark.parametrize("endpoint", SERVERS[:1], indirect=True)
+def test_a_server_that_completes_nothing_conditionally(
+    store: S3Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = store._bucket.once.complete_multipart_upload
+
+    def refuse(**what: Any) -> None:
+        if "IfNoneMatch" in what:
+            answer: Any = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
+            raise ClientError(answer, "CompleteMultipartUpload")
+        complete(**what)
+
+    monkeypatch.setattr(store._bucket.once, "complete_multipart_upload", refuse)
+    assert store.create_file("a/x", source)
+    assert not store.create_file("a/x", source)
+    assert sha256_of(store.chunks("a/x")) == (sha256_file(source), source.stat().st_size)
 
 
 @every_server
@@ -299,6 +331,8 @@ def test_kill_9_during_a_large_upload(endpoint: str, proxy: Proxy, tmp_path: Pat
     assert killed > 30 << 20
     assert completed < 60 << 20
     assert completed + killed < 120 << 20
+    clear(open_store(url, s3_endpoint=endpoint))
+    shutil.rmtree(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["directory", pytest.param("rgw", marks=pytest.mark.s3)])
@@ -314,20 +348,20 @@ def test_memory_does_not_grow_with_the_adapter(
     for result in measure(url, num_bytes, tmp_path):
         assert result["peak_bytes"] <= BAR_BYTES
         assert result["peak_bytes"] - result["ready_bytes"] < num_bytes // 2, result
+    clear(store_of(load_settings(), url))
+    shutil.rmtree(tmp_path)
 
 
 @every_server
 def test_two_who_continue_the_same_upload_do_no_harm(store: S3Store, source: Path) -> None:
     """A publisher takes an upload that is under way for one that broke off: both send the same bytes."""
     entry = entry_of(source)
-    for round_ in range(3):
-        key = f"a/{round_}"
-        store._parts._begin(key, "text/plain")
-        with ThreadPoolExecutor(3) as pool:
-            sent = [pool.submit(upload, store, key, source, entry, Meter(entry.size, None)) for _ in range(3)]
-        for each in sent:
-            each.result()
-        assert sha256_of(store.chunks(key)) == (entry.sha256, entry.size)
+    store._parts._begin("a/x", "text/plain")
+    with ThreadPoolExecutor(3) as pool:
+        sent = [pool.submit(upload, store, "a/x", source, entry, Meter(entry.size, None)) for _ in range(3)]
+    for each in sent:
+        each.result()
+    assert sha256_of(store.chunks("a/x")) == (entry.sha256, entry.size)
 
 
 @every_server
