@@ -16,8 +16,7 @@ from registry.log import Event
 from registry.manifest import digest
 from registry.ops import Abort, Delete, MoveAlias, Op, Publish, Quarantine, Review, SetRules
 from registry.reviews import verdicts
-from registry.rules import SUITE_TAG, AliasRule, Rules
-from registry.signing import short
+from registry.rules import SUITE_TAG, AliasRule, Rules, signed_by
 from registry.versions import AdapterState, Version, Violation, fold
 
 
@@ -47,7 +46,8 @@ class Judge:
         is_root = any(key in self.roots for key in signers)
         if isinstance(op, SetRules):
             return self._rules_breach(state, op.rules, signers, is_root)
-        assert state.rules is not None, "without rules only rules are judged"
+        if state.rules is None:
+            return None
         if not is_root and (breach := _right_breach(state.rules, op, signers)) is not None:
             return breach
         match op:
@@ -67,7 +67,7 @@ class Judge:
         if is_root or (state.rules is None and not self.roots):
             return None
         if state.rules is None:
-            return f"the first rules must be signed by a trusted root, not by {_in_words(signers)}"
+            return f"the first rules must be signed by a trusted root, not by {_in_words(None, signers)}"
         return _owners_breach(state, state.rules, new, signers)
 
 
@@ -145,8 +145,8 @@ def _void(state: AdapterState, event: Event[Op], breach: str) -> AdapterState:
 
 def _not_for(rules: Rules, what: str, allowed: Iterable[str], signers: Sequence[str]) -> str:
     names = ", ".join(sorted(set(allowed)))
-    return f"{what} for {names}, not for {_in_words(rules.names_of(signers) or signers)}"
+    return f"{what} for {names}, not for {_in_words(rules, signers)}"
 
 
-def _in_words(signers: Sequence[str]) -> str:
-    return ", ".join(map(short, signers)) or "somebody without a key"
+def _in_words(rules: Rules | None, signers: Sequence[str]) -> str:
+    return signed_by(rules, signers) or "somebody without a key"

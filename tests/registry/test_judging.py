@@ -125,6 +125,21 @@ def test_readers_with_and_without_roots_agree_where_the_rules_name_the_root(
 
 
 @given(history=histories)
+@settings(max_examples=150, deadline=None)
+def test_without_a_root_a_log_is_open_until_its_first_rules(history: list[tuple[list[Op], list[str]]]) -> None:
+    trusting = open_ = plain = AdapterState(tenant="t", adapter="x")
+    written = events(history)[1:]
+    rooted = any(KEYS["root"] in (event.signers or ()) for event in written)
+    ruled = False
+    for event in written:
+        trusting, open_, plain = Judge(ROOTS).fold(trusting, event), Judge().fold(open_, event), fold(plain, event)
+        ruled = ruled or any(isinstance(op, SetRules) for op in event.ops)
+        assert ruled or trusting == open_ == plain
+        assert rooted or trusting.rules is None
+        assert trusting.next_version == open_.next_version == plain.next_version
+
+
+@given(history=histories)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_state_survives_a_checkpoint(history: list[tuple[list[Op], list[str]]]) -> None:
     state = AdapterState(tenant="t", adapter="x")

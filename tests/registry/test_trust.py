@@ -394,6 +394,19 @@ def test_one_bad_op_voids_its_whole_event(served: People) -> None:
     assert served.as_().resolve("support").number == 1
 
 
+def test_rules_that_come_second_in_an_event_are_judged_like_any(people: People) -> None:
+    worker = people.without_roots("worker")
+    worker.publish("support", people.folder())
+    move = MoveAlias(name="prod", to={worker.resolve("support@v1").digest: 1.0})
+    both = [move, SetRules(rules=people.rules())]
+    people.thief().commit("support", lambda _: both)
+    assert people.without_roots().state("support").rules == people.rules()
+    with pytest.raises(Refused, match="no rules signed"):
+        people.as_().state("support")
+    people.as_("root").commit("support", lambda _: both)
+    assert people.as_().resolve("support").number == 1
+
+
 def test_each_op_is_judged_by_the_rules_before_it(served: People) -> None:
     loose = SetRules(rules=served.rules(owners=("ada", "worker")))
     gone = Delete(digest=served.as_().show("support@v2").digest)
