@@ -126,10 +126,13 @@ def _reason(name: str, is_folder: bool) -> str | None:
 
 
 def _check_weights(directory: Path, names: Sequence[str], has_shards: bool) -> list[LeftOut]:
-    """Pickled weights are left out where there are safe ones too, and Refused where there are not."""
+    """Other forms of the weights are left out; pickled ones are Refused where there are no safe ones."""
     pickled = [name for name in names if name in _PICKLED_WEIGHTS]
-    if WEIGHTS_FILE in names or has_shards:
-        return [LeftOut(name, f"{WEIGHTS_FILE} holds the weights") for name in pickled]
+    if WEIGHTS_FILE in names:
+        others = [*pickled, *(name for name in names if is_shard(name) or name in INDEXES)]
+        return [LeftOut(name, f"{WEIGHTS_FILE} holds the weights") for name in others]
+    if has_shards:
+        return [LeftOut(name, "the shards hold the weights") for name in pickled]
     if pickled:
         raise Refused(
             f"{pickled[0]} may run code when loaded, and there is no {WEIGHTS_FILE}",

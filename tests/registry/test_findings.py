@@ -76,6 +76,16 @@ def test_shards_are_joined(tmp_path: Path) -> None:
         assert sorted(contents(folder)) == ["adapter_config.json", "adapter_model.safetensors"]
 
 
+def test_the_whole_file_goes_before_its_shards(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "both")
+    write_folder(folder)
+    (folder / "adapter_model.bin").write_bytes(b"")
+    found = find(folder)
+    assert (sorted(found.files), found.shards) == (["adapter_config.json", "adapter_model.safetensors"], {})
+    assert {each.reason for each in found.left_out} == {"adapter_model.safetensors holds the weights"}
+    assert len(found.left_out) == 4
+
+
 def test_incomplete_shards_are_refused(tmp_path: Path) -> None:
     folder = write_shards(tmp_path / "sharded", count=3)
     (folder / "adapter_model-00002-of-00003.safetensors").unlink()
