@@ -15,9 +15,9 @@ from registry.store import Store, create_surely
 def register(store: Store, profile: BaseProfile) -> BaseProfile:
     """Create the profile, or renew it and add this one's names. One set of weights has one tokenizer and template."""
     key = _key(profile.identity.weights_sha256)
-    if create_surely(store, key, canonical(profile)):
+    if not store.exists(key) and create_surely(store, key, canonical(profile)):
         return profile
-    known = read(store, profile.identity.weights_sha256)
+    known = read(store, profile.identity.weights_sha256)  # which a store that is only read may hold, too
     for part in ("tokenizer_sha256", "template_sha256", "shape_sha256"):
         if getattr(known.identity, part) != getattr(profile.identity, part):
             raise Conflict(

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from registry.errors import Corrupt, Unavailable
+from registry.errors import Corrupt, Refused, Unavailable
 from registry.names import check_name
 from registry.store import Store, create_surely
 from registry.ulid import ulid
@@ -87,7 +87,7 @@ class CaptureWriter:
         if due:
             try:
                 self.flush()
-            except Unavailable:
+            except (Unavailable, Refused):
                 self._retry_at = now + FLUSH_AFTER_S  # the records stay in the buffer
 
     def feedback(self, record: FeedbackRecord) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from registry.access import admitted
 from registry.adapters import Registry, open_registry
+from registry.captures import CaptureRecord, CaptureWriter
 from registry.directory import DirectoryStore
 from registry.errors import Corrupt, Invalid, NotFound, Refused
 from registry.marker import FORMAT, MARKER, Marker, initialise, read_marker, upgrade
@@ -108,6 +109,23 @@ def test_opened_as_declared(tmp_path: Path, declared: str | None, writer: str | 
     else:
         with pytest.raises(Refused, match="has 'me' as its single writer"):
             registry.set_policy("x", {})
+
+
+def test_who_only_reads_can_serve(tmp_path: Path) -> None:
+    """A gateway registers its base, which is there, and writes captures, which it cannot."""
+    initialise(DirectoryStore(tmp_path), writer="loader")
+    open_registry(Settings(store=f"file://{tmp_path}", writer="loader")).register_base(PROFILE)
+    reading = open_registry(Settings(store=f"file://{tmp_path}"))
+    assert reading.register_base(PROFILE) == PROFILE
+    captures = CaptureWriter(reading.store, "default", "gateway")
+    for number in range(200):
+        captures.request(
+            CaptureRecord(
+                request_id=f"{number}", time=0.0, session="s", adapter="x", digest="d", messages=[], response=""
+            )
+        )
+    with pytest.raises(Refused, match="single writer"):
+        captures.flush()
 
 
 def test_an_older_format_takes_what_it_can_express(tmp_path: Path) -> None:
