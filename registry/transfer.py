@@ -102,7 +102,7 @@ def download(store: Store, key: str, path: Path, size: int, meter: Meter, *, dur
         if size > LARGE_BYTES:
             found = _in_slices(store, key, file, size, meter)
         else:
-            found = sha256_of(_written(meter.over(store.chunks(key)), file))
+            found = sha256_of(_written(meter.over(store.chunks(key)), file, 0))
         if durable:
             os.fsync(file.fileno())
     return found
@@ -112,10 +112,8 @@ def _in_slices(store: Store, key: str, file: FileIO, size: int, meter: Meter) ->
     """Slices arrive in any order; each is hashed as soon as all before it are, from what was written."""
 
     def fetch(begin: int) -> int:
-        position = begin
-        for chunk in meter.over(store.chunks(key, begin, min(begin + SLICE_BYTES, size))):
-            position += os.pwrite(file.fileno(), chunk, position)
-        return position
+        chunks = meter.over(store.chunks(key, begin, min(begin + SLICE_BYTES, size)))
+        return begin + sum(len(chunk) for chunk in _written(chunks, file, begin))
 
     state, hashed = hashlib.sha256(), 0
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="download") as pool:
@@ -157,7 +155,11 @@ def _send_once(store: Store, key: str, path: Path, sha256: str, sent: Callable[[
     return False
 
 
-def _written(chunks: Iterator[bytes], file: FileIO) -> Iterator[bytes]:
+def _written(chunks: Iterable[bytes], file: FileIO, position: int) -> Iterator[bytes]:
+    """The same chunks, each after all of it was written: a disk that fills up may take a part without a word."""
     for chunk in chunks:
-        file.write(chunk)
+        left = memoryview(chunk)
+        while left:
+            written = os.pwrite(file.fileno(), left, position)
+            left, position = left[written:], position + written
         yield chunk

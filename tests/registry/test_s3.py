@@ -124,6 +124,22 @@ def test_a_read_that_never_gets_further_ends(server: ScriptedServer) -> None:
     assert store.get("k") == b"stored bytes"
 
 
+def test_an_upload_counts_what_goes_out_and_asks_who_checked(
+    server: ScriptedServer, store: S3Store, tmp_path: Path
+) -> None:
+    path, sent = tmp_path / "file", list[int]()
+    path.write_bytes(b"0123456789abcdef" * (1 << 16))
+    digest = hashlib.sha256(path.read_bytes())
+    server.script = [(200, "")]
+    assert not store.upload("k", path, digest.hexdigest(), sent.append), "nobody said that it was checked"
+    assert sum(sent) == path.stat().st_size
+    assert len(sent) > 4, "a bar that moves"
+    server.headers = {"x-amz-checksum-sha256": base64.b64encode(digest.digest()).decode()}
+    assert store.upload("k", path, digest.hexdigest(), sent.append)
+    server.script = [(412, "PreconditionFailed")]
+    assert not store.upload("k", path, digest.hexdigest(), sent.append), "what is there already must be read"
+
+
 def test_a_server_that_lies_about_checksums_is_refused(server: ScriptedServer) -> None:
     wrong = base64.b64encode(hashlib.sha256(b"other bytes").digest()).decode()
     server.script, server.headers = [(200, "")], {"x-amz-checksum-sha256": wrong}

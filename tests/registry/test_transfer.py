@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -232,6 +233,30 @@ def test_slices_of_every_size(
         watch.check(size)
         cut_off = download(store, "a/x", tmp_path / "y", 10_000, Meter(10_000, None))
         assert cut_off == expected, "a value shorter than believed is read as it is"
+
+
+@pytest.mark.parametrize("large_bytes", [256, 1 << 30])
+def test_a_disk_that_takes_a_part_and_then_none(
+    registry: Registry, large_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "LARGE_BYTES", large_bytes)
+    registry.publish("x", write_folder(tmp_path / "a"))
+    write, room = os.pwrite, [1 << 30]
+
+    def reluctant(descriptor: int, data: bytes, position: int) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(descriptor, data[: min(len(data) // 2 + 1, room[0])], position)
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "pwrite", reluctant)
+    registry.pull("x@v1", tmp_path / "whole")
+    assert registry.verify("x").num_blobs == 2
+    room[0] = 500
+    with pytest.raises(Unavailable, match="No space left on device"):
+        registry.pull("x@v1", tmp_path / "full")
+    assert not (tmp_path / "full").exists()
 
 
 @every_store
