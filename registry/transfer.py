@@ -137,9 +137,10 @@ def _send(
 
         try:
             vouched = _send_once(store, key, path, entry.sha256, sent)
-        except Uncertain:
+        except Uncertain as error:
             meter.add(-counted.done)
             if delay_s is None:
+                error.hint = error.hint or "push again: what arrived of a large file is not sent twice"
                 raise
             sleep(delay_s)
         else:

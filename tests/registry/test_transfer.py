@@ -335,7 +335,7 @@ def test_failed_attempts_are_waited_out_and_not_counted(tmp_path: Path, vouches:
     watch.check(entry.size, steady=False)
     assert naps == list(transfer.RETRY_DELAYS_S)
     assert store.num_gets == (0 if vouches else 1), "what the server vouches for is not read back"
-    with pytest.raises(Uncertain):
+    with pytest.raises(Uncertain, match="push again"):
         upload(Hesitant(4, vouches=True), "k", path, entry, Meter(entry.size, None), sleep=naps.append)
 
 
