@@ -78,13 +78,13 @@ class Checkpoints(Generic[State]):
         """The checkpoint of event n, if there is one that counts."""
         return self._load(self.key(n))
 
-    def newest(self) -> Position[State] | None:
-        """Where a cold reader may begin: what the hint names, else the latest that counts."""
+    def newest(self) -> tuple[Position[State] | None, int]:
+        """Where a cold reader may begin, and an event that may be there: the checkpoint hinted at, or the latest."""
         hint = self._hint()
         if hint is not None and hint < self.every:
-            return None
+            return None, hint
         named = None if hint is None else self.at(hint - hint % self.every)
-        return named or self._latest()
+        return named or self._latest(), hint or 0
 
     def _hint(self) -> int | None:
         try:

@@ -24,13 +24,17 @@ from registry.canonical import canonical, sha256
 from registry.checkpoints import CHECKPOINT_EVERY, Checkpoints, Position
 from registry.errors import Corrupt, Invalid, NotFound, Refused
 from registry.memory import Memory
-from registry.sealed import is_whole, seal
+from registry.parallel import at_once
+from registry.sealed import is_whole, payload, read_stamp, seal
 from registry.store import Store, create_surely
 
 FORMAT = 2
 """The newest event format this program can fold. An event carries the lowest that can fold it."""
 SIGNED_FORMAT = 2
 GENESIS = "0" * 64
+AHEAD = 64
+"""Slots asked for at once: what a wrong hint can cost."""
+WORTH_THREADS = 8
 
 Op = TypeVar("Op")
 State = TypeVar("State")
@@ -62,15 +66,6 @@ class Event(msgspec.Struct, Generic[Op], frozen=True, kw_only=True):
     sum: str | msgspec.UnsetType = msgspec.UNSET
     """Events without one were written by the first release."""
 
-
-class _Stamp(msgspec.Struct):
-    """What can be read of an event of any format."""
-
-    v: int = 1
-    sum: str | msgspec.UnsetType = msgspec.UNSET
-
-
-_STAMP = msgspec.json.Decoder(_Stamp)
 
 Sign = Callable[[bytes], tuple[Signature, ...]]
 Authenticate = Callable[[bytes, tuple[Signature, ...]], tuple[str, ...]]
@@ -219,10 +214,22 @@ class Log(Generic[Op, State]):
         """What this machine remembers, or the newest checkpoint whose event lies in this very log."""
         if self._memory is not None:
             return self._memory.resume(self._read) or self._start()
-        saved = self._checkpoints.newest() if self._checkpoints is not None else None
-        if saved is None or sha256(self._read(saved.n) or b"") != saved.head:
+        if self._checkpoints is None:
             return self._start()
-        return saved
+        saved, hint = self._checkpoints.newest()
+        if saved is None or sha256(self._read(saved.n) or b"") != saved.head:
+            saved = self._start()
+        return self._ahead(saved, hint)
+
+    def _ahead(self, position: Position[State], hint: int) -> Position[State]:
+        """Fold as far as the hint says that there are events, asking for many at once."""
+        while position.n < hint:
+            slots = range(position.n + 1, min(hint, position.n + AHEAD) + 1)
+            for data in at_once(self._read, slots) if len(slots) >= WORTH_THREADS else map(self._read, slots):
+                if data is None:
+                    return position
+                _, position = self._advance(position, data)
+        return position
 
     def _propose(
         self, position: Position[State], ops: tuple[Op, ...], actor: str, tx: str
@@ -276,7 +283,7 @@ class Log(Generic[Op, State]):
     def _decode(self, n: int, prev: str | None, data: bytes) -> Event[Op]:
         slot = self.slot(n)
         try:
-            stamp = _STAMP.decode(data)
+            stamp = read_stamp(data)
             if stamp.sum is not msgspec.UNSET and not is_whole(data, stamp.sum):
                 raise Corrupt(f"{slot} is damaged: its bytes do not have the sum it states")
             if stamp.v > FORMAT:
@@ -288,12 +295,4 @@ class Log(Generic[Op, State]):
             raise Corrupt(f"{slot} holds event {event.n}: it lies in the wrong place")
         if prev is not None and event.prev != prev:
             raise Corrupt(f"{slot} breaks the hash chain: it or {self.slot(n - 1)} was altered after it was written")
-        return self._authenticated(event, lambda: _payload(data))
-
-
-def _payload(data: bytes) -> bytes:
-    """What the signatures of a stored event are over; Invalid where its bytes could be read in two ways."""
-    fields = msgspec.json.decode(data)
-    if canonical(fields) != data:
-        raise Invalid("an event that is signed is canonical")
-    return canonical({name: value for name, value in fields.items() if name not in ("sig", "sum")})
+        return self._authenticated(event, lambda: payload(data))

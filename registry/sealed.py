@@ -8,6 +8,17 @@ from __future__ import annotations
 import msgspec
 
 from registry.canonical import canonical, sha256
+from registry.errors import Invalid
+
+
+class Stamp(msgspec.Struct):
+    """What can be read of an event of any format."""
+
+    v: int = 1
+    sum: str | msgspec.UnsetType = msgspec.UNSET
+
+
+read_stamp = msgspec.json.Decoder(Stamp).decode
 
 
 def seal(value: msgspec.Struct) -> bytes:
@@ -21,6 +32,14 @@ def is_whole(data: bytes, stated: str) -> bool:
     """Whether `data` has the sum it states."""
     before, found, after = data.rpartition(_field(stated))
     return bool(found) and sha256(before + _field("") + after) == stated
+
+
+def payload(data: bytes) -> bytes:
+    """What the signatures of a stored event are over; Invalid where its bytes could be read in two ways."""
+    fields = msgspec.json.decode(data)
+    if canonical(fields) != data:
+        raise Invalid("an event that is signed is canonical")
+    return canonical({name: value for name, value in fields.items() if name not in ("sig", "sum")})
 
 
 def _field(value: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
@@ -119,6 +121,22 @@ def test_a_commit_stands_although_nothing_derived_can_be_written() -> None:
     store = MemoryStore()
     write(open_log(LogOnly(store)), CHECKPOINT_EVERY + 1)
     assert num_gets(store) > CHECKPOINT_EVERY
+
+
+def test_a_cold_read_asks_for_many_events_at_once() -> None:
+    class Slow(Wrapper):
+        now, most = 0, 0
+
+        def get(self, key: str) -> bytes:
+            self.now += 1
+            self.most = max(self.now, self.most)
+            time.sleep(0.002)
+            self.now -= 1
+            return self.inner.get(key)
+
+    slow = Slow(written(CHECKPOINT_EVERY - 1))
+    assert open_log(slow).position().n == CHECKPOINT_EVERY - 1
+    assert slow.most > 1
 
 
 def test_the_hint_follows_every_commit() -> None:
