@@ -152,7 +152,19 @@ class Killing(Wrapper):
         self._count = counter(kill_at)
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("create", "create_file", "upload", "put", "get", "chunks", "fetch", "exists", "list", "folders", "delete"):
+        if name in (
+            "create",
+            "create_file",
+            "upload",
+            "put",
+            "get",
+            "chunks",
+            "fetch",
+            "exists",
+            "list",
+            "folders",
+            "delete",
+        ):
             self._count()
         return super().__getattribute__(name)
 
