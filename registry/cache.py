@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from registry.errors import Conflict, Unavailable
+from registry.store import Progress
 from registry.verification import check_files, fetch_into
 from registry.versions import Version
 
@@ -39,8 +40,11 @@ class AdapterCache:
         registry: Registry,
         byte_budget: int = BYTE_BUDGET,
         clock: Callable[[], float] = time.time,
+        progress: Progress | None = None,
     ) -> None:
+        """`progress` is told of bytes fetched and checked, as they pass."""
         self._root = root / "adapters"
+        self._progress = progress
         self._store = registry.store
         self._budget = byte_budget
         self._clock = clock
@@ -53,14 +57,14 @@ class AdapterCache:
         """The folder with exactly this version's bytes, hashed just now."""
         folder = self._root / version.digest.removeprefix("sha256:")
         with self._lock_of(version.digest):
-            if check_files(version, folder):
+            if check_files(version, folder, self._progress):
                 self._touch(folder)
                 return folder
             self._discard(folder)
             try:
-                fetch_into(self._store, version, folder, durable=False)
+                fetch_into(self._store, version, folder, self._progress, durable=False)
             except Conflict as error:  # another process fetched it meanwhile
-                if not check_files(version, folder):
+                if not check_files(version, folder, self._progress):
                     reason = f"the cached copy of {version.name} in {folder} changes while it is read"
                     raise Unavailable(reason) from error
             self._touch(folder)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from registry.canonical import CHUNK_BYTES, sha256_of
+from registry.canonical import sha256_of
 from registry.errors import Corrupt, NotFound, Refused
 from registry.folders import appearing
 from registry.log import Log
 from registry.manifest import FileEntry, digest, is_safe_path
 from registry.ops import Op
 from registry.store import Progress, Store
-from registry.transfer import Meter, download
+from registry.transfer import REPORT_BYTES, Meter, download
 from registry.versions import AdapterState, Version, Violation
 
 
@@ -78,12 +78,13 @@ def fetch_into(
                 raise Corrupt(f"a blob of {version.name} is damaged in the store ({entry.path})", hint=hint)
 
 
-def check_files(version: Version, directory: Path) -> bool:
+def check_files(version: Version, directory: Path, progress: Progress | None = None) -> bool:
     """Whether a local folder holds exactly the bytes of a version."""
+    meter = Meter(version.manifest.num_bytes, progress)
     for entry in version.manifest.files:
         try:
             with (directory / entry.path).open("rb") as file:
-                if sha256_of(iter(lambda: file.read(CHUNK_BYTES), b"")) != (entry.sha256, entry.size):
+                if sha256_of(meter.over(iter(lambda: file.read(REPORT_BYTES), b""))) != (entry.sha256, entry.size):
                     return False
         except OSError:
             return False

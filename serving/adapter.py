@@ -7,7 +7,7 @@ file -> a change for each module (lora, ia3, a saved module) -> one delta for ea
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from serving.delta import Delta, EmbeddingDelta, Part
 from serving.embedding_change import embedding_delta, replaced
 from serving.ia3 import ia3
 from serving.lora import lora, trained_bias, trained_tokens
+from serving.pace import unhurried
 
 __all__ = ["CONFIG", "WEIGHTS", "Delta", "EmbeddingDelta", "LoadedAdapter", "Part"]
 
@@ -71,20 +72,22 @@ class LoadedAdapter:
         return cls.from_file(file, base, digest or f"directory:{path.resolve()}", name or path.name)
 
     @classmethod
-    def from_file(cls, file: AdapterFile, base: Base, digest: str, name: str) -> LoadedAdapter:
-        """Read the values of a file that was opened for this base."""
+    def from_file(
+        cls, file: AdapterFile, base: Base, digest: str, name: str, pace: Callable[[], None] = unhurried
+    ) -> LoadedAdapter:
+        """Read the values of a file that was opened for this base, at this pace."""
         if file.layout.prompt is not None:
             virtual = file.tensor(file.layout.prompt).to(base.device, base.dtype)
             return cls.make(digest, name, {}, virtual=virtual)
-        reading = _Reading(file, base)
+        reading = _Reading(file, base, pace)
         return cls.make(digest, name, reading.deltas(), head=reading.head(), embedding=reading.embedding())
 
 
 class _Reading:
     """One adapter file on its way to being deltas."""
 
-    def __init__(self, file: AdapterFile, base: Base) -> None:
-        self._file, self._base = file, base
+    def __init__(self, file: AdapterFile, base: Base, pace: Callable[[], None]) -> None:
+        self._file, self._base, self._pace = file, base, pace
         self._modules = {module.name: module for module in file.layout.modules}
         self._places = {name: (site, sibling) for site in base.sites for sibling, name in enumerate(site.names)}
         self._embedding, self._head = self._modules.get(base.embedding_name), self._modules.get(base.head.names[0])
@@ -95,7 +98,13 @@ class _Reading:
             if module.place == "linear":
                 site, sibling = self._places[name]
                 changes[site.index][sibling] = self._change(module, site, sibling)
-        return {site.index: fuse(site, changes[site.index]) for site in self._base.sites if site.index in changes}
+                self._pace()
+        deltas = {}
+        for site in self._base.sites:
+            if site.index in changes:
+                deltas[site.index] = fuse(site, changes[site.index])
+                self._pace()
+        return deltas
 
     def head(self) -> Delta | None:
         """Its own change, or where it shares its weight with the embedding, what the file changes of that."""

@@ -114,6 +114,11 @@ class Engine:
         """Whether the engine's thread takes requests."""
         return self._thread is not None and self._thread.is_alive() and not self._inbox.is_closing
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether rows run or wait, as far as another thread can tell."""
+        return self._scheduler.has_work
+
     def submit(self, request: Request, on_event: OnEvent) -> None:
         """Queue a request. `on_event` is called on the engine's thread and must not block."""
         admissible(request, self.base.profile.vocab_size, self.max_context)

@@ -25,6 +25,7 @@ from serving.base import Base
 from serving.footprint import footprint
 from serving.lease import Lease, give_up
 from serving.loaders import Loaders
+from serving.pace import unhurried
 from serving.seats import Make, Reserve, Seat, Seats
 
 LOADERS = 2
@@ -59,7 +60,7 @@ class ResidencyStats:
 class Residency:
     """Adapters by digest. `fetch` gives a verified local directory of a digest, however long that takes.
 
-    `name_of` says how people call a digest.
+    `name_of` says how people call a digest; a load calls `pace` again and again, and may be made to rest there.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Residency:
         byte_budget: int,
         *,
         name_of: Callable[[str], str] = lambda digest: digest[:19],
+        pace: Callable[[], None] = unhurried,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
         self._name_of = name_of
         self._base = base
+        self._pace = pace
         self._patience_s = patience_s
         self._clock = clock
         self._room = threading.Condition()
@@ -237,7 +240,7 @@ class Residency:
             directory = self._fetch(digest)
             file = AdapterFile(directory, self._base.profile)
             reserve(footprint(file, self._base))
-            return LoadedAdapter.from_file(file, self._base, digest, self._name_of(digest))
+            return LoadedAdapter.from_file(file, self._base, digest, self._name_of(digest), self._pace)
 
         return make
 

@@ -33,6 +33,7 @@ from serving.gateway.follower import Follower
 from serving.gateway.metrics import Metrics
 from serving.gateway.recorder import Recorder
 from serving.gateway.residency_metrics import ResidencyCollector
+from serving.pace import Pace
 from serving.quarantine import Quarantine
 from serving.residency import Residency
 
@@ -169,16 +170,17 @@ def open_gateway(
 ) -> Gateway:
     """Build and start everything a gateway needs around a loaded base and an open registry."""
     registry.register_base(base.profile)
-    cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes)
-    catalog = Catalog(registry, cache, base.profile)
     gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
     quarantine = Quarantine(registry.clock)
     engine = Engine.from_settings(base, settings, quarantine.report)
+    pace = Pace(lambda: engine.is_busy)
+    cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes, progress=pace)
+    catalog = Catalog(registry, cache, base.profile)
     gateway = Gateway(
         registry=registry,
         base=base,
         engine=engine,
-        residency=Residency(catalog.fetch, base, settings.adapter_bytes, name_of=catalog.name_of),
+        residency=Residency(catalog.fetch, base, settings.adapter_bytes, name_of=catalog.name_of, pace=pace),
         quarantine=quarantine,
         catalog=catalog,
         sensor=Sensor(registry.store, registry.tenant, gateway_id, registry.clock, settings.observe_flush_s),
