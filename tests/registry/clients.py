@@ -16,8 +16,6 @@ import msgspec
 from registry import gc
 from registry.adapters import Registry
 from registry.canonical import sha256_of
-from registry.catalog_compaction import Compaction
-from registry.catalog_reader import CatalogReader
 from registry.errors import Conflict, LorimerError, NotFound, Unavailable
 from registry.versions import Expected, Version
 from tests.registry.linear import TAG, Call
@@ -162,13 +160,10 @@ def collect(client: Client, adapter: str) -> None:
 
 
 def compact(client: Client, adapter: str) -> None:
-    client.call("compact", adapter, lambda _: compact_now(client.registry))
+    def work(_: Call) -> None:
+        client.registry.catalog.compact()
 
-
-def compact_now(registry: Registry) -> None:
-    """What a list does when others would pay for what nobody has put in order."""
-    reader = CatalogReader(registry.store, registry.tenant, registry.adapter_log, registry.clock)
-    Compaction(reader, registry.clock, registry.abort, registry.actor).run(reader.look())
+    client.call("compact", adapter, work)
 
 
 ROLES: dict[str, Callable[[Client, str], None]] = {

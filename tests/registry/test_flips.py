@@ -14,13 +14,12 @@ from registry.adapters import Registry
 from registry.checkpoints import CHECKPOINT_EVERY
 from registry.errors import Corrupt, NotFound
 from registry.versions import AdapterState
-from tests.registry.clients import compact_now
 from tests.registry.folders import PROFILE, write_folder
 from tests.registry.stores import MemoryStore
 
 ADAPTER = "t/default/a/x"
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Objects(dict[str, bytes]):
@@ -42,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Objects:
     for turn in range(CHECKPOINT_EVERY):
         registry.alias("x", "prod", f"v{1 + turn % 3}", reason=f"turn {turn}")
     registry.quarantine("x", "v2", "why")
-    compact_now(registry)
+    registry.catalog.compact()
     assert any("/ckpt/" in key for key in store.data)
     return Objects(store.data)
 

@@ -37,6 +37,6 @@ def test_on_a_directory(tmp_path: Path) -> None:
 
 @pytest.mark.s3
 def test_on_a_ceph_gateway(rgw: Rgw) -> None:
-    result = race(f"s3://{rgw.bucket}/race", 0.2, **rgw.environ())
+    result = race(f"s3://{rgw.bucket}/race", 0.15, **rgw.environ())
     assert result["published"] > 0
     assert result["kills"] > 0

@@ -76,8 +76,9 @@ def main() -> int:
 
 
 def tell(left_s: float) -> None:
-    sys.stderr.write(f"\r{left_s:5.0f} s to go ")
-    sys.stderr.flush()
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{left_s:5.0f} s to go ")
+        sys.stderr.flush()
 
 
 def prepare(place: Place) -> None:
