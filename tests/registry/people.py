@@ -38,6 +38,7 @@ class People:
     def __init__(self, store: Store, work: Path) -> None:
         self.store = store
         self.work = work
+        work.mkdir(exist_ok=True)
         self.keys = {name: new_key(work / f"{name}.key") for name in NAMES}
         self.roots = frozenset({self.keys["root"].id})
         self.seed = 0

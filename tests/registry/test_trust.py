@@ -27,7 +27,7 @@ from registry.trust import Trust
 from registry.versions import AdapterState
 from tests.registry.conftest import REAL_STORES, OpenAgain
 from tests.registry.people import People, rewrite
-from tests.registry.stores import MemoryStore
+from tests.registry.stores import MemoryStore, Wrapper
 
 
 @pytest.fixture
@@ -414,6 +414,22 @@ def test_each_op_is_judged_by_the_rules_before_it(served: People) -> None:
         served.as_("worker").commit("support", lambda _: [loose, gone])
     served.as_("ada").commit("support", lambda _: [loose, gone])
     assert len(served.as_().state("support").versions) == 1
+
+
+def test_a_right_taken_away_in_the_last_moment_is_gone(served: People, store: MemoryStore) -> None:
+    """The rules change between the writer's first look and its commit."""
+
+    class Between(Wrapper):
+        def create(self, key: str, data: bytes) -> bool:
+            if "/dirty/" in key:
+                served.as_("ada").commit("support", set_rules(served.rules(aliases={})))
+            return self.inner.create(key, data)
+
+    worker = Registry(Between(store), actor="worker", trust=Trust(served.key("worker"), served.roots))
+    with pytest.raises(Refused, match="moving prod is for ada, not for worker"):
+        worker.alias("support", "prod", "v2")
+    assert served.as_().resolve("support").number == 1
+    assert served.as_().state("support").violations == ()
 
 
 def test_an_alias_never_points_at_what_is_no_version(served: People) -> None:

@@ -135,6 +135,34 @@ def test_two_owners(place: Path, people: People, rules: str, monkeypatch: pytest
     assert "in force (event 3)" in run("registry", "rules", "support", rules).stdout
 
 
+@pytest.mark.parametrize(
+    ("setting", "text", "code", "problem"),
+    [
+        ("SIGNING_KEY", None, 3, "there is no key"),
+        ("SIGNING_KEY", "secret words", 2, "not an unencrypted private key"),
+        ("TRUSTED_KEYS", None, 3, "no file of trusted keys"),
+        ("TRUSTED_KEYS", "", 2, "names no key"),
+    ],
+)
+def test_bad_key_files_are_one_line(
+    *,
+    place: Path,
+    people: People,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    text: str | None,
+    code: int,
+    problem: str,
+) -> None:
+    if text is not None:
+        (place / "file").touch(0o600)
+        (place / "file").write_text(text)
+    monkeypatch.setenv(f"LORIMER_{setting}", str(place / "file"))
+    result = run("registry", "list")
+    assert (result.exit_code, problem in result.stderr) == (code, True)
+    assert "secret" not in result.output
+
+
 def test_modes_and_upgrade(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "single-writer (loader) registry" in run("registry", "init", "--single-writer", "loader").stdout
     result = run("registry", "policy", "x", "capture=true")
