@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from registry import gc
 from registry.adapters import Registry
+from registry.consent import set_rules
+from registry.rules import Rules
+from registry.signing import new_key
 from registry.summary import summarise
+from registry.trust import Trust
 from tests.registry.clients import Client
 from tests.registry.folders import PROFILE, write_folder
 from tests.registry.linear import Call, check
@@ -29,24 +32,43 @@ CASTS = (
 ADAPTERS = ("x", "y")
 CROWDED = ("x", "x", "x", "y")
 STEPS = 3
+SIGNED_EVERY = 50
+"""Of so many seeds, one has a world in which every event is signed and every reader checks it."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Adapter x has three versions, one of them served; `trust` is everybody's."""
+
+    data: dict[str, bytes]
+    trust: Trust
 
 
 class Scenario:
-    """What all seeds share: folders, and a store in which adapter x has three versions, one of them served."""
+    """What all seeds share: folders, and where a world begins: open to all, or only for those with the key."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.folders = [write_folder(folder / str(seed), seed=seed) for seed in range(4)]
+        key = new_key(folder / "key")
+        self._open = self._start(Trust())
+        self._signed = self._start(Trust(key, frozenset({key.id})), Rules(keys={"all": key.id}, owners=("all",)))
+
+    def _start(self, trust: Trust, rules: Rules | None = None) -> Start:
         store = MemoryStore()
-        registry = Registry(store, clock=lambda: 1.6e9)
+        registry = Registry(store, clock=lambda: 1.6e9, trust=trust)
         registry.register_base(PROFILE)
+        for adapter in ADAPTERS if rules else ():
+            registry.commit(adapter, set_rules(rules), create=True)
         for number in range(3):
             registry.publish("x", self.folders[number], tags={"number": str(number)})
         registry.alias("x", "prod", "v2")
-        self._prepared = store.data
+        return Start(store.data, trust)
 
     def run(self, seed: int, *, traced: bool = False) -> World:
         """AssertionError, or whatever else the registry raised that it should not, where this seed finds a fault."""
-        store = WatchedStore(self._prepared)
+        start = self._open if seed % SIGNED_EVERY else self._signed
+        store = WatchedStore(start.data)
         world = World(seed, store, trace=[] if traced else None)
         calls: dict[str, Call] = {}
 
@@ -55,19 +77,23 @@ class Scenario:
             world.say(call.id, f"{call.verb} {call.adapter} {call.outcome if call.ended else '...'} {call.said}")
 
         try:
-            with _nothing_but(world):
+            with _nothing_but(world), TemporaryDirectory(dir=self.folder) as memory:
                 cast = world.rng.choice(CASTS)
                 others = world.rng.sample(cast, world.rng.randrange(1, 1 + min(4, len(cast))))
                 for number, role in enumerate(["publisher", *others]):
-                    world.spawn(f"{role}{number}", self._life(world, role, record))
+                    trust = replace(start.trust, remembers=Path(memory) / str(number))
+                    world.spawn(
+                        f"{role}{number}",
+                        self._life(world, role, replace(start.trust, remembers=Path(memory) / str(number)), record),
+                    )
                 world.run()
-                self._check(store, [*calls.values()])
+                self._check(store, start.trust, [*calls.values()])
         except BaseException as error:
             error.add_note("\n".join(world.trace or [f"seed {seed}"]))
             raise
         return world
 
-    def _life(self, world: World, role: str, record: Callable[[Call], None]) -> Callable[[Process], None]:
+    def _life(self, world: World, role: str, trust: Trust, record: Callable[[Call], None]) -> Callable[[Process], None]:
         done = 0
 
         def live(process: Process) -> None:
@@ -75,7 +101,7 @@ class Scenario:
             lives = f"{process.name}.{done}"
             client = Client(
                 name=lives,
-                registry=Registry(Wire(process), clock=process.clock, actor=process.name),
+                registry=Registry(Wire(process), clock=process.clock, actor=process.name, trust=trust),
                 rng=world.rng,
                 now=lambda: world.step,
                 record=record,
@@ -88,9 +114,9 @@ class Scenario:
 
         return live
 
-    def _check(self, store: WatchedStore, calls: Sequence[Call]) -> None:
+    def _check(self, store: WatchedStore, trust: Trust, calls: Sequence[Call]) -> None:
         """In the quiet afterwards: one history, whole blobs, a list that is true, and no garbage that stays."""
-        registry = Registry(store, clock=lambda: 2e9)
+        registry = Registry(store, clock=lambda: 2e9, trust=trust)
         for adapter, events in store.events.items():
             line = check(events, [call for call in calls if call.adapter == adapter])
             state = registry.adapter_log(adapter).verify().state
@@ -101,31 +127,12 @@ class Scenario:
         for adapter in store.events:
             assert store.blobs(adapter) == store.lines[adapter].blobs(), f"{adapter}: garbage stays"
         registry.catalog.compact()
-        self._check_list(Registry(store, clock=lambda: 2e9))
+        self._check_list(Registry(store, clock=lambda: 2e9, trust=trust))
 
     def _check_list(self, registry: Registry) -> None:
         positions = {name: registry.adapter_log(name).position() for name in ADAPTERS}
         summaries = (summarise(position.state, position.n) for position in positions.values())
         assert list(registry.list()) == [summary for summary in summaries if summary is not None]
-
-
-class _Inline:
-    """A pool of threads in a world that has only one."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __enter__(self) -> _Inline:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def map(self, work: Callable[..., Any], *arguments: Iterable[Any]) -> Iterator[Any]:
-        return iter([work(*each) for each in zip(*arguments, strict=False)])
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(work(*arguments))
-        return future
 
 
 @contextmanager
@@ -138,7 +145,5 @@ def _nothing_but(world: World) -> Iterator[None]:
         stack.enter_context(patch("registry.transfer.RETRY_DELAYS_S", (0.0,) * 3))
         stack.enter_context(patch("registry.catalog_compaction.LINGER_S", 0.0))
         stack.enter_context(patch("registry.catalog_compaction.OVERDUE_S", world.rng.choice((0.0, 5.0))))
-        for name, module in [*sys.modules.items()]:
-            if name.startswith("registry.") and hasattr(module, "ThreadPoolExecutor"):
-                stack.enter_context(patch(f"{name}.ThreadPoolExecutor", _Inline))
+        stack.enter_context(patch("registry.parallel.THREADS", 1))
         yield
