@@ -82,10 +82,7 @@ class Scenario:
                 others = world.rng.sample(cast, world.rng.randrange(1, 1 + min(4, len(cast))))
                 for number, role in enumerate(["publisher", *others]):
                     trust = replace(start.trust, remembers=Path(memory) / str(number))
-                    world.spawn(
-                        f"{role}{number}",
-                        self._life(world, role, replace(start.trust, remembers=Path(memory) / str(number)), record),
-                    )
+                    world.spawn(f"{role}{number}", self._life(world, role, trust, record))
                 world.run()
                 self._check(store, start.trust, [*calls.values()])
         except BaseException as error:
