@@ -4,13 +4,14 @@
 
 Blobs of a transaction without an event belong to nobody: a collector forbids the transaction, then deletes them. A
 publisher that was too slow learns of it before it can commit, and uploads again under a new transaction. Of a large
-blob whose upload broke off, the next publisher sends what is missing, under the transaction it was begun with.
+blob that somebody began to upload, the next publisher sends what is missing, under the transaction of the first.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -18,13 +19,13 @@ from typing import Any, TypedDict
 from registry import bases, changes
 from registry.adapter_config import CONFIG_FILE, read_adapter_config
 from registry.changes import Change
-from registry.errors import Conflict, Invalid, NotFound
+from registry.errors import Conflict, Corrupt, Invalid, NotFound
 from registry.ledger import Aborted, Ledger
 from registry.manifest import BaseProfile, DatasetRecord, FileEntry, Manifest, Parent
 from registry.notices import announced, withdraw
 from registry.ops import Op, Publish
 from registry.store import Progress
-from registry.transfer import Meter, unfinished, upload
+from registry.transfer import Meter, begun, upload
 from registry.validation import check_adapter, check_folder
 from registry.versions import AdapterState, Expected, Version, adapter_prefix
 
@@ -171,13 +172,18 @@ class Publication:
             raise Aborted(f"{self.adapter}: {tx} was given up")
         for entry in blobs:
             prefix = f"{adapter_prefix(ledger.tenant, self.adapter)}/blobs/{entry.sha256}."
-            begun = (key.removeprefix(prefix) for key in unfinished(ledger.store, prefix, entry.size))
-            at = next((at for at in begun if _TX.fullmatch(at) and at not in aborted), tx)
-            try:
-                upload(ledger.store, prefix + at, self.directory / entry.path, entry, meter)
-            except NotFound as error:  # collected before it could be read back
-                raise _Gone from error
-            stored[entry.sha256] = at
+            found = (key.removeprefix(prefix) for key in begun(ledger.store, prefix, entry.size))
+            for at in (*(at for at in found if _TX.fullmatch(at) and at not in aborted), tx):
+                with nullcontext() if at == tx else suppress(Corrupt):  # another may have left anything there
+                    self._store(prefix + at, entry, meter)
+                    stored[entry.sha256] = at
+                    break
+
+    def _store(self, key: str, entry: FileEntry, meter: Meter) -> None:
+        try:
+            upload(self.ledger.store, key, self.directory / entry.path, entry, meter)
+        except NotFound as error:  # collected before it could be read back
+            raise _Gone from error
 
     def _entries(self) -> dict[str, FileEntry]:
         return {entry.sha256: entry for entry in self.manifest.files}

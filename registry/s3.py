@@ -25,7 +25,7 @@ from registry.file_slice import FileSlice
 from registry.multipart import Multipart, Outcome
 from registry.store import LARGE_BYTES, check_prefix, write_atomically
 
-PART_BYTES = 16 << 20
+PART_BYTES = 8 << 20
 REREAD_DELAYS_S = (0.1, 0.3, 1.0, 3.0)
 """Waits before a read goes on that broke off, and broke off again without bringing anything."""
 CONTENT_TYPES = {

@@ -69,10 +69,12 @@ class Uploader(Protocol):
         ...
 
 
-def unfinished(store: Store, prefix: str, size: int) -> Iterator[str]:
-    """Where a value of this size, uploaded before, may be waiting for its missing parts."""
-    if isinstance(store, Uploader) and size > LARGE_BYTES:
-        yield from store.unfinished(prefix)
+def begun(store: Store, prefix: str, size: int) -> Iterator[str]:
+    """Keys with this prefix where an upload of this size ended, or broke off. Small ones are not worth the search."""
+    if size > LARGE_BYTES:
+        yield from store.list(prefix)
+        if isinstance(store, Uploader):
+            yield from store.unfinished(prefix)
 
 
 def upload(
@@ -87,6 +89,7 @@ def upload(
         return
     found = sha256_of(meter.over(store.chunks(key)))
     if found != (entry.sha256, entry.size):
+        meter.add(-entry.size - found[1])
         raise Corrupt(
             f"{entry.path} is not what was validated: {key} holds {found[1]} bytes with sha256 {found[0]}",
             hint="the file changed while it was uploaded, or the store damaged it; push again",
