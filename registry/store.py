@@ -159,7 +159,8 @@ def create_surely(store: Store, key: str, data: bytes, *, sleep: Callable[[float
                 raise
             last = error
             sleep(delay_s)
-    raise Uncertain(f"no answer from {store.url}: whether {key} was written is unknown", hint="run it again") from last
+    hint = "look at what is there now before you do it again"
+    raise Uncertain(f"no answer from {store.url}: whether {key} was written is unknown", hint=hint) from last
 
 
 def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
