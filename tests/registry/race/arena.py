@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 STOP_TIMEOUT_S = 60.0
+STOPPED = (0, -signal.SIGTERM)
+"""One that was born a moment ago does not listen yet."""
 
 Life = Callable[[str, str, int], object]
 """Called in a child with role, name and seed; does not return."""
@@ -67,5 +69,5 @@ class Arena:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 del self._alive[child]
-                if status != 0:
-                    self.failed.append(f"{name} ended with {os.waitstatus_to_exitcode(status)}")
+                if (code := os.waitstatus_to_exitcode(status)) not in STOPPED:
+                    self.failed.append(f"{name} ended with {code}")

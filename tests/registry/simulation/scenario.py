@@ -32,7 +32,7 @@ CASTS = (
 ADAPTERS = ("x", "y")
 CROWDED = ("x", "x", "x", "y")
 STEPS = 3
-SIGNED_EVERY = 50
+SIGNED_EVERY = 100
 """Of so many seeds, one has a world in which every event is signed and every reader checks it."""
 
 
