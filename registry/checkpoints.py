@@ -50,7 +50,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Checkpoints(Generic[State]):
-    """The checkpoints of one log. No method raises: whoever cannot read or write one does without."""
+    """The checkpoints of one log. No method raises: whoever cannot read or write one does without.
+
+    With `every` 0 there are none, and the hint alone is read and written.
+    """
 
     def __init__(
         self, store: Store, prefix: str, state_type: type[State], fold: int, every: int = CHECKPOINT_EVERY
@@ -69,7 +72,7 @@ class Checkpoints(Generic[State]):
     def save(self, position: Position[State]) -> None:
         """Called after every commit."""
         with suppress(LorimerError):
-            if position.n % self.every == 0:
+            if self.every and position.n % self.every == 0:
                 made = Checkpoint(n=position.n, head=position.head, fold=self._fold, state=position.state)
                 self._store.create(self.key(position.n), seal(made))
             self._store.put(self._head, canonical(Head(position.n)))
@@ -81,8 +84,8 @@ class Checkpoints(Generic[State]):
     def newest(self) -> tuple[Position[State] | None, int]:
         """Where a cold reader may begin, and an event that may be there: the checkpoint hinted at, or the latest."""
         hint = self._hint()
-        if hint is not None and hint < self.every:
-            return None, hint
+        if not self.every or (hint is not None and hint < self.every):
+            return None, hint or 0
         named = None if hint is None else self.at(hint - hint % self.every)
         return named or self._latest(), hint or 0
 

@@ -116,8 +116,9 @@ class Log(Generic[Op, State]):
         self._rng = rng or random.SystemRandom()
         self._decoder: msgspec.json.Decoder[Event[Op]] = msgspec.json.Decoder(Event[op_type])
         self._checkpoints: Checkpoints[State] | None = None
-        if initial is not None and trust_checkpoints:
-            self._checkpoints = Checkpoints(store, self.prefix, type(initial), fold_version, checkpoint_every)
+        if initial is not None:
+            every = checkpoint_every if trust_checkpoints else 0
+            self._checkpoints = Checkpoints(store, self.prefix, type(initial), fold_version, every)
         self._position: Position[State] | None = None
         self._lock = Lock()
 
@@ -193,7 +194,7 @@ class Log(Generic[Op, State]):
         position = self._start()
         while (data := self._read(position.n + 1)) is not None:
             _, position = self._advance(position, data)
-            if self._checkpoints is not None and position.n % self._checkpoints.every == 0:
+            if self._checkpoints and self._checkpoints.every and position.n % self._checkpoints.every == 0:
                 saved = self._checkpoints.at(position.n)
                 if saved is not None and saved != position:
                     raise Corrupt(f"{self._checkpoints.key(position.n)} is not the fold of the log")
@@ -212,14 +213,14 @@ class Log(Generic[Op, State]):
 
     def _cold(self) -> Position[State]:
         """What this machine remembers, or the newest checkpoint whose event lies in this very log."""
-        if self._memory is not None:
-            return self._memory.resume(self._read) or self._start()
         if self._checkpoints is None:
             return self._start()
         saved, hint = self._checkpoints.newest()
-        if saved is None or sha256(self._read(saved.n) or b"") != saved.head:
-            saved = self._start()
-        return self._ahead(saved, hint)
+        if self._memory is not None:
+            saved = self._memory.resume(self._read)
+        elif saved is not None and sha256(self._read(saved.n) or b"") != saved.head:
+            saved = None
+        return self._ahead(saved or self._start(), hint)
 
     def _ahead(self, position: Position[State], hint: int) -> Position[State]:
         """Fold as far as the hint says that there are events, asking for many at once."""

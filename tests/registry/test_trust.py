@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -514,10 +515,30 @@ def test_memory_is_where_the_next_process_begins(served: People, store: MemorySt
     assert remembering(served).resolve("support").number == 1
     before = store.num_gets
     assert remembering(served).resolve("support").number == 1
-    assert store.num_gets == before + 2, "the event remembered, and the slot after it"
+    assert store.num_gets == before + 3, "the hint, the event remembered, and the slot after it"
     for memory in (served.work / "memory").rglob("support.json"):
         memory.write_bytes(b"torn")
     assert remembering(served).resolve("support").number == 1
+
+
+def test_a_machine_without_memory_asks_for_many_events_at_once(served: People, store: MemoryStore) -> None:
+    worker = served.as_("worker")
+    for number in range(30):
+        worker.alias("support", "prod", f"v{1 + number % 2}")
+
+    class Slow(Wrapper):
+        asking = most = 0
+
+        def get(self, key: str) -> bytes:
+            self.asking += 1
+            self.most = max(self.most, self.asking)
+            time.sleep(0.002)
+            self.asking -= 1
+            return self.inner.get(key)
+
+    slow = Slow(store)
+    assert Registry(slow, trust=Trust(None, served.roots)).resolve("support").number == 2
+    assert slow.most > 4
 
 
 def test_memory_of_other_roots_is_worth_its_head_only(served: People, store: MemoryStore) -> None:
