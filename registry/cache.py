@@ -16,7 +16,6 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from registry.errors import Conflict, Unavailable
-from registry.store import Progress
 from registry.verification import check_files, fetch_into
 from registry.versions import Version
 
@@ -40,11 +39,11 @@ class AdapterCache:
         registry: Registry,
         byte_budget: int = BYTE_BUDGET,
         clock: Callable[[], float] = time.time,
-        progress: Progress | None = None,
+        pause: Callable[..., None] = lambda *_: None,
     ) -> None:
-        """`progress` is told of bytes fetched and checked, as they pass."""
+        """`pause` is called again and again between small pieces of work, so that others may be let go first."""
         self._root = root / "adapters"
-        self._progress = progress
+        self._pause = pause
         self._store = registry.store
         self._budget = byte_budget
         self._clock = clock
@@ -57,14 +56,14 @@ class AdapterCache:
         """The folder with exactly this version's bytes, hashed just now."""
         folder = self._root / version.digest.removeprefix("sha256:")
         with self._lock_of(version.digest):
-            if check_files(version, folder, self._progress):
+            if check_files(version, folder, self._pause):
                 self._touch(folder)
                 return folder
             self._discard(folder)
             try:
-                fetch_into(self._store, version, folder, self._progress, durable=False)
+                fetch_into(self._store, version, folder, self._pause, durable=False)
             except Conflict as error:  # another process fetched it meanwhile
-                if not check_files(version, folder, self._progress):
+                if not check_files(version, folder, self._pause):
                     reason = f"the cached copy of {version.name} in {folder} changes while it is read"
                     raise Unavailable(reason) from error
             self._touch(folder)
@@ -93,10 +92,12 @@ class AdapterCache:
 
     def _folders(self) -> Iterator[tuple[float, int, Path]]:
         """When each was last used, and how large it is."""
-        for folder in self._root.glob("[0-9a-f]*"):
-            with suppress(OSError):
-                num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                yield folder.stat().st_mtime, num_bytes, folder
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    self._pause()
+                    with suppress(OSError):
+                        yield entry.stat().st_mtime, _num_bytes(entry.path), Path(entry.path)
 
     def _lock_of(self, digest: str) -> Lock:
         with self._lock:
@@ -113,3 +114,9 @@ class AdapterCache:
             return
         except OSError as error:
             raise Unavailable(f"cannot replace {folder}: {error.strerror or error}") from error
+
+
+def _num_bytes(folder: str) -> int:
+    """Of all files below."""
+    with os.scandir(folder) as entries:
+        return sum(_num_bytes(entry.path) if entry.is_dir() else entry.stat().st_size for entry in entries)

@@ -23,7 +23,6 @@ from serving.delta import Delta, EmbeddingDelta, Part
 from serving.embedding_change import embedding_delta, replaced
 from serving.ia3 import ia3
 from serving.lora import lora, trained_bias, trained_tokens
-from serving.pace import unhurried
 
 __all__ = ["CONFIG", "WEIGHTS", "Delta", "EmbeddingDelta", "LoadedAdapter", "Part"]
 
@@ -73,9 +72,9 @@ class LoadedAdapter:
 
     @classmethod
     def from_file(
-        cls, file: AdapterFile, base: Base, digest: str, name: str, pace: Callable[[], None] = unhurried
+        cls, file: AdapterFile, base: Base, digest: str, name: str, pace: Callable[[], None] = lambda: None
     ) -> LoadedAdapter:
-        """Read the values of a file that was opened for this base, at this pace."""
+        """Read the values of a file that was opened for this base. Calls `pace` after each of them."""
         if file.layout.prompt is not None:
             virtual = file.tensor(file.layout.prompt).to(base.device, base.dtype)
             return cls.make(digest, name, {}, virtual=virtual)

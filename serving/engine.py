@@ -62,7 +62,9 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         on_fault: OnFault | None = None,
+        between_steps: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_fault` is told of adapters that give no numbers; `between_steps` is called on the engine's thread."""
         regions = Regions(kv_tokens)
         if not regions.largest:
             raise Invalid(f"kv_tokens={kv_tokens} is too small to hold any row", param="kv_tokens")
@@ -72,6 +74,7 @@ class Engine:
         self._clock = clock
         self._rng = rng or random.Random()
         self._on_fault = on_fault
+        self._between_steps = between_steps
         self._forward = Forward(base, regions.total)
         kept = kv_tokens // CACHED_SHARE if prefix_tokens is None else prefix_tokens
         self._scheduler = Scheduler(regions, max_batch, prefill_tokens, kept)
@@ -81,7 +84,13 @@ class Engine:
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def from_settings(cls, base: Base, settings: Settings, on_fault: OnFault | None = None) -> Engine:
+    def from_settings(
+        cls,
+        base: Base,
+        settings: Settings,
+        on_fault: OnFault | None = None,
+        between_steps: Callable[[], None] = lambda: None,
+    ) -> Engine:
         return cls(
             base,
             max_batch=settings.max_batch,
@@ -90,6 +99,7 @@ class Engine:
             kv_tokens=settings.kv_tokens,
             max_context=settings.max_context,
             on_fault=on_fault,
+            between_steps=between_steps,
         )
 
     def start(self) -> None:
@@ -164,6 +174,7 @@ class Engine:
             with torch.inference_mode():
                 while self._collect():
                     self._step_or_fail()
+                    self._between_steps()
         except Exception:
             logger.critical("the engine does not trust its own state and stops", exc_info=True)
         finally:

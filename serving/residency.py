@@ -25,8 +25,8 @@ from serving.base import Base
 from serving.footprint import footprint
 from serving.lease import Lease, give_up
 from serving.loaders import Loaders
-from serving.pace import unhurried
 from serving.seats import Make, Reserve, Seat, Seats
+from serving.turns import Turns
 
 LOADERS = 2
 PATIENCE_S = 1.0
@@ -60,7 +60,7 @@ class ResidencyStats:
 class Residency:
     """Adapters by digest. `fetch` gives a verified local directory of a digest, however long that takes.
 
-    `name_of` says how people call a digest; a load calls `pace` again and again, and may be made to rest there.
+    `name_of` says how people call a digest; loads take `turns` with whoever gives them.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Residency:
         byte_budget: int,
         *,
         name_of: Callable[[str], str] = lambda digest: digest[:19],
-        pace: Callable[[], None] = unhurried,
+        turns: Turns | None = None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
         self._name_of = name_of
         self._base = base
-        self._pace = pace
+        self._turns = turns or Turns(lambda: False)
         self._patience_s = patience_s
         self._clock = clock
         self._room = threading.Condition()
@@ -234,13 +234,15 @@ class Residency:
             self._failed(seat, Unavailable(f"{self._name_of(seat.digest)} cannot be loaded: {error}"))
         else:
             self._arrived(seat, adapter, max(self._clock() - started - seat.waited_s, 1e-6))
+        finally:
+            self._turns.leave()
 
     def _from_store(self, digest: str) -> Make:
         def make(reserve: Reserve) -> LoadedAdapter:
             directory = self._fetch(digest)
             file = AdapterFile(directory, self._base.profile)
             reserve(footprint(file, self._base))
-            return LoadedAdapter.from_file(file, self._base, digest, self._name_of(digest), self._pace)
+            return LoadedAdapter.from_file(file, self._base, digest, self._name_of(digest), self._turns.take)
 
         return make
 

@@ -33,9 +33,9 @@ from serving.gateway.follower import Follower
 from serving.gateway.metrics import Metrics
 from serving.gateway.recorder import Recorder
 from serving.gateway.residency_metrics import ResidencyCollector
-from serving.pace import Pace
 from serving.quarantine import Quarantine
 from serving.residency import Residency
+from serving.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -172,15 +172,15 @@ def open_gateway(
     registry.register_base(base.profile)
     gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
     quarantine = Quarantine(registry.clock)
-    engine = Engine.from_settings(base, settings, quarantine.report)
-    pace = Pace(lambda: engine.is_busy)
-    cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes, progress=pace)
+    turns = Turns(lambda: engine.is_busy)
+    engine = Engine.from_settings(base, settings, quarantine.report, turns.give)
+    cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes, pause=turns.take)
     catalog = Catalog(registry, cache, base.profile)
     gateway = Gateway(
         registry=registry,
         base=base,
         engine=engine,
-        residency=Residency(catalog.fetch, base, settings.adapter_bytes, name_of=catalog.name_of, pace=pace),
+        residency=Residency(catalog.fetch, base, settings.adapter_bytes, name_of=catalog.name_of, turns=turns),
         quarantine=quarantine,
         catalog=catalog,
         sensor=Sensor(registry.store, registry.tenant, gateway_id, registry.clock, settings.observe_flush_s),

@@ -1,0 +1,71 @@
+"""Work that must not be felt between two tokens, such as loading an adapter, done between steps, a little at a time.
+
+The threads of a step wait for each other at every product, so whoever takes a core from one of them for a moment holds
+all rows up for longer. Here the worker waits until a step is over, and the next step begins when the worker's turn is
+over. While no rows run, nobody waits. Knows no adapter and no step.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+TURN_S = 0.004
+"""The longest that a step is held up."""
+POLL_S = 0.01
+"""How soon a waiting worker notices that no rows run any more."""
+
+
+class Turns:
+    """Any number of workers, each of which calls `take` often and `leave` in the end; and one loop that `give`s."""
+
+    def __init__(self, is_busy: Callable[[], bool], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._is_busy = is_busy
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._own = threading.local()
+        self._turn = 0
+        self._until = 0.0
+        self._waiting = self._working = 0
+
+    def take(self, *_: object) -> None:
+        """Wait for a turn, unless this thread has one that is not over. Takes anything, so as to hear of progress."""
+        with self._changed:
+            if self._has_turn and self._clock() < self._until:
+                return
+            self._end_turn()
+            before = self._turn
+            self._waiting += 1
+            try:
+                while self._turn == before and self._is_busy():
+                    self._changed.wait(POLL_S)
+            finally:
+                self._waiting -= 1
+            self._own.turn = self._turn if self._turn != before else None
+
+    def leave(self) -> None:
+        """This thread's work is done."""
+        with self._changed:
+            self._end_turn()
+
+    def give(self) -> None:
+        """Let those who wait work: until they have had their turn, or left, or it is over."""
+        if not self._waiting:
+            return
+        with self._changed:
+            self._turn += 1
+            self._working = self._waiting
+            self._until = self._clock() + TURN_S
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._working <= 0, TURN_S)
+
+    @property
+    def _has_turn(self) -> bool:
+        return getattr(self._own, "turn", None) == self._turn
+
+    def _end_turn(self) -> None:
+        if self._has_turn:
+            self._own.turn = None
+            self._working -= 1
+            self._changed.notify_all()

@@ -1,0 +1,102 @@
+"""Work between two steps: never during one, never longer than a turn, and never for nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from serving.turns import TURN_S, Turns
+
+
+class Stage:
+    """A loop of steps, and a worker that notes in which it did what."""
+
+    def __init__(self) -> None:
+        self.busy = True
+        self.stepping = False
+        self.seen: list[bool] = []
+        self.turns = Turns(lambda: self.busy)
+
+    def step(self) -> None:
+        self.stepping = True
+        time.sleep(0.002)
+        self.stepping = False
+        self.turns.give()
+
+    def work(self, pieces: int) -> None:
+        for _ in range(pieces):
+            self.turns.take()
+            self.seen.append(self.stepping and self.busy)
+        self.turns.leave()
+
+    @contextmanager
+    def worker(self, pieces: int) -> Iterator[threading.Thread]:
+        thread = threading.Thread(target=self.work, args=(pieces,))
+        thread.start()
+        yield thread
+        thread.join(10)
+        assert not thread.is_alive()
+        assert len(self.seen) == pieces
+
+
+def test_a_worker_works_between_steps_only() -> None:
+    stage = Stage()
+    with stage.worker(2000) as thread:
+        while thread.is_alive():
+            stage.step()
+    assert not any(stage.seen)
+
+
+def test_a_worker_need_not_wait_when_no_rows_run() -> None:
+    stage = Stage()
+    stage.busy = False
+    with stage.worker(100):
+        pass
+
+
+def test_a_worker_goes_on_when_the_last_row_ends() -> None:
+    stage = Stage()
+    with stage.worker(5) as thread:
+        thread.join(0.05)
+        assert thread.is_alive(), "rows run and no turn was given"
+        stage.busy = False
+
+
+def test_a_step_waits_no_longer_than_a_turn_for_a_worker_that_hangs() -> None:
+    stage, release = Stage(), threading.Event()
+
+    def hang() -> None:
+        stage.turns.take()
+        release.wait(10)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    while not stage.turns._waiting:
+        time.sleep(0.001)
+    began = time.monotonic()
+    stage.turns.give()
+    assert time.monotonic() - began < 20 * TURN_S
+    began = time.monotonic()
+    stage.turns.give()
+    assert time.monotonic() - began < TURN_S / 2, "nobody waits for a turn now"
+    release.set()
+    thread.join(10)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_those_who_leave_give_the_rest_of_their_turn_back(workers: int) -> None:
+    stage = Stage()
+    threads = [threading.Thread(target=stage.work, args=(1,)) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    while stage.turns._waiting < workers:
+        time.sleep(0.001)
+    stage.turns.give()
+    for thread in threads:
+        thread.join(10)
+    assert stage.turns._working == 0
+    assert stage.turns._waiting == 0
