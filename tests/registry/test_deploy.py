@@ -80,7 +80,8 @@ class Place:
         self._bucket = bucket
         self.other = rgw.another_user(bucket)
         self.owner = Registry(self.store(rgw), "acme", actor="owner")
-        self.client = boto3.client("s3", endpoint_url=rgw.endpoint, region_name="us-east-1")
+        session = boto3.session.Session(rgw.access_key, rgw.secret_key, region_name="us-east-1")
+        self.client = session.client("s3", endpoint_url=rgw.endpoint)
 
     def store(self, user: Rgw) -> Store:
         session = boto3.session.Session(user.access_key, user.secret_key)
