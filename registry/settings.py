@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Most prompt tokens in one step."""
     kv_tokens: int = 65_536
     """Token positions the KV cache holds, over all rows."""
+    prefix_tokens: int | None = None
+    """Positions of these that ended rows may leave filled for prompts that begin alike; unset: a quarter."""
     max_context: int = 0
     """Longest prompt plus answer in tokens; 0 = what the base allows."""
     adapter_bytes: int = 1 << 30

@@ -66,6 +66,9 @@ class Engine:
     ) -> None:
         """`on_fault` is told of adapters that give no numbers; `between_steps` is called on the engine's thread."""
         regions = Regions(kv_tokens)
+        kept = kv_tokens // CACHED_SHARE if prefix_tokens is None else prefix_tokens
+        if not 0 <= kept <= kv_tokens:
+            raise Invalid(f"prefix_tokens={kept} is not within the {kv_tokens} of kv_tokens", param="prefix_tokens")
         if not regions.largest:
             raise Invalid(f"kv_tokens={kv_tokens} is too small to hold any row", param="kv_tokens")
         self.base = base
@@ -76,7 +79,6 @@ class Engine:
         self._on_fault = on_fault
         self._between_steps = between_steps
         self._forward = Forward(base, regions.total)
-        kept = kv_tokens // CACHED_SHARE if prefix_tokens is None else prefix_tokens
         self._scheduler = Scheduler(regions, max_batch, prefill_tokens, kept)
         self._inbox = Inbox(max_batch + max_waiting, clock)
         self._stats = EngineStats(kv_total=regions.total)
@@ -97,6 +99,7 @@ class Engine:
             max_waiting=settings.max_waiting,
             prefill_tokens=settings.prefill_tokens,
             kv_tokens=settings.kv_tokens,
+            prefix_tokens=settings.prefix_tokens,
             max_context=settings.max_context,
             on_fault=on_fault,
             between_steps=between_steps,

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from registry.errors import Invalid
+from registry.settings import Settings
 from serving.base import Base
 from serving.engine import Engine
 from serving.request import Finished, Request, Sampling
@@ -160,3 +163,20 @@ def test_kept_prefixes_yield_to_rows(tiny_base: Base) -> None:
     assert engine.stats().preemptions == 0
     engine.close()
     engine.check_integrity()
+
+
+@pytest.mark.parametrize(("prefix_tokens", "reused"), [(0, False), (None, True)])
+def test_the_setting_says_how_much_is_kept(
+    tiny_base: Base, tiny_settings: Settings, prefix_tokens: int | None, reused: bool
+) -> None:
+    engine = Engine.from_settings(tiny_base, msgspec.structs.replace(tiny_settings, prefix_tokens=prefix_tokens))
+    engine.run([ask("first", SYSTEM)])
+    engine.run([ask("second", SYSTEM)])
+    assert (engine.stats().prefix_tokens_reused > 0) == reused
+    engine.close()
+
+
+@pytest.mark.parametrize("prefix_tokens", [-1, 8193])
+def test_no_more_is_kept_than_there_is(tiny_base: Base, prefix_tokens: int) -> None:
+    with pytest.raises(Invalid, match="prefix_tokens"):
+        Engine(tiny_base, kv_tokens=8192, prefix_tokens=prefix_tokens)
