@@ -31,7 +31,7 @@ from tests.registry.race.worker import ADAPTERS, Place, live, read_calls
 
 RACERS = {"publisher": 8, "promoter": 4, "collector": 2, "compactor": 2, "reader": 1, "browser": 1}
 KEPT = 6
-KILL_EVERY_S = 0.5
+KILL_EVERY_S = 1.0
 
 
 class Result(msgspec.Struct, kw_only=True):
