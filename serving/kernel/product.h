@@ -10,7 +10,7 @@
 #define AHEAD 2  /* blocks between what is multiplied and what is being fetched into the second cache */
 #define PANEL 4  /* blocks that make whole lines of a result in float */
 
-int omp_get_thread_num(void);
+int omp_get_num_threads(void), omp_get_thread_num(void);
 
 typedef struct {
     const Number *x, *packed; /* (rows, in); the rows that go by bands, packed */
@@ -73,7 +73,8 @@ static inline void sweep(const Product *product, int64_t first, int64_t panel, i
 
 /* x: (rows, in), weight: (outs, in) -> wide: (rows, outs) in float, or narrowed into `numbers` where that is given.
    packed: room for the rows in whole bands. Inside a parallel region; does not wait for the others at its end. */
-static void compute(Product product, Number *packed, Errands *errands, int64_t num_threads) {
+static void compute(Product product, Number *packed, Errands *errands) {
+    const int64_t num_threads = omp_get_num_threads(); /* fewer than were asked for, where the system limits them */
     product.packed = packed;
     product.banded = banded(product.rows, product.in);
     if (product.banded) {

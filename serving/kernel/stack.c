@@ -58,8 +58,6 @@ typedef struct { /* room for one step, sized by serving/stack.py */
 #define SLICE 128 /* most tokens that go through a layer together: what they leave behind stays in the second cache */
 #define BLOCK 8   /* neighbouring tokens of one row that attend together */
 
-int omp_get_num_threads(void);
-
 static const Delta *delta_at(const Step *step, int64_t token, int64_t site) {
     const Delta *deltas = step->adapters[token];
     return deltas && deltas[site].in_features ? deltas + site : 0;
@@ -123,7 +121,7 @@ static void multiply(const Stack *stack, int64_t site, const Step *step, const N
     plan_ahead(step, site, stack->num_layers * SITES, &errands);
     const Product product = {.x = input, .rows = step->num_tokens, .weight = base->weight, .in = base->in,
                              .outs = base->outs, .wide = room->wide};
-    compute(product, room->packed, &errands, omp_get_num_threads());
+    compute(product, room->packed, &errands);
 #pragma omp barrier
 }
 
@@ -336,7 +334,7 @@ void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int
 #pragma omp parallel num_threads(num_threads)
     {
         Errands none = {.count = 0};
-        compute(product, packed, &none, num_threads);
+        compute(product, packed, &none);
     }
 }
 

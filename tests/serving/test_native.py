@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -53,6 +56,23 @@ def test_a_row_of_a_product_knows_nothing_of_the_others(rows: int, width: int, o
     together = native.linear(x, weight)
     for row in range(rows):
         assert torch.equal(native.linear(x[row : row + 1], weight)[0], together[row])
+
+
+LIMITED = """
+import torch
+from serving import native
+torch.set_num_threads(2)
+for dtype in (torch.bfloat16, torch.float32):
+    x, weight = torch.ones(64, 64, dtype=dtype), torch.ones(40, 64, dtype=dtype)
+    assert torch.equal(native.linear(x, weight), torch.full((64, 40), 64, dtype=dtype)), dtype
+"""
+
+
+@needs_compiler
+def test_fewer_threads_than_asked_for_leave_no_row_out() -> None:
+    """Shares were once those of the threads asked for: where the system gave one, half the rows were noise."""
+    limited = {**os.environ, "OMP_THREAD_LIMIT": "1"}
+    subprocess.run([sys.executable, "-c", LIMITED], env=limited, check=True, timeout=120)
 
 
 @needs_compiler
