@@ -129,8 +129,8 @@ class Engine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether rows run or wait, as far as another thread can tell."""
-        return self._scheduler.has_work
+        """Whether rows run or wait, as far as another thread can tell; an engine that stopped has none."""
+        return self.is_running and self._scheduler.has_work
 
     def submit(self, request: Request, on_event: OnEvent) -> None:
         """Queue a request. `on_event` is called on the engine's thread and must not block."""

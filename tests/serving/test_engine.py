@@ -230,3 +230,19 @@ def test_an_engine_that_cannot_trust_its_state_stops(tiny_base: Base) -> None:
     with pytest.raises(Unavailable):
         engine.submit(request("late"), Listener())
     engine.close()
+
+
+def test_an_engine_that_stopped_holds_up_no_loader(tiny_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that it could not take out in order run no more: whoever waits for their steps would wait for ever."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    engine = Engine(tiny_base, kv_tokens=1024, between_steps=fail)
+    monkeypatch.setattr(engine._scheduler, "remove", fail)
+    engine.submit(request(), Listener())
+    engine.start()
+    wait_until(lambda: not engine.is_running)
+    assert engine._scheduler.has_work
+    assert not engine.is_busy
+    engine.close()
