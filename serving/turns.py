@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 TURN_S = 0.004
 """The longest that a step is held up."""
+WAITED = 4.0
+"""Whoever spent so many times his processor time since he last came, and `TURN_S` more, was waiting for a network."""
 POLL_S = 0.01
 """How soon a waiting worker notices that no rows run any more."""
 
@@ -30,7 +32,13 @@ class Turns:
         self._waiting = self._working = 0
 
     def take(self, *_: object) -> None:
-        """Wait for a turn, unless this thread has one that is not over. Takes anything, so as to hear of progress."""
+        """Wait for a turn, unless this thread has one that is not over. Takes anything, so as to hear of progress.
+
+        A worker that waits for a network needs little of any core: it neither waits here nor holds a step up.
+        """
+        if self._has_waited():
+            self.leave()
+            return
         with self._changed:
             if self._has_turn and self._clock() < self._until:
                 return
@@ -43,6 +51,7 @@ class Turns:
             finally:
                 self._waiting -= 1
             self._own.turn = self._turn if self._turn != before else None
+            self._own.came = self._clock(), time.thread_time()
 
     def leave(self) -> None:
         """This thread's work is done."""
@@ -59,6 +68,12 @@ class Turns:
             self._until = self._clock() + TURN_S
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._working <= 0, TURN_S)
+
+    def _has_waited(self) -> bool:
+        now, worked = self._clock(), time.thread_time()
+        came, had_worked = getattr(self._own, "came", (now, worked))
+        self._own.came = now, worked
+        return now - came > WAITED * (worked - had_worked) + TURN_S
 
     @property
     def _has_turn(self) -> bool:

@@ -100,3 +100,23 @@ def test_those_who_leave_give_the_rest_of_their_turn_back(workers: int) -> None:
         thread.join(10)
     assert stage.turns._working == 0
     assert stage.turns._waiting == 0
+
+
+def test_a_worker_that_waits_for_a_network_holds_no_step_up() -> None:
+    stage = Stage()
+
+    def fetch() -> None:
+        stage.turns.take()
+        for _ in range(3):
+            time.sleep(10 * TURN_S)
+            stage.turns.take()
+        stage.seen.append(False)
+
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    while not stage.turns._waiting:
+        time.sleep(0.001)
+    stage.turns.give()
+    thread.join(10)
+    assert stage.seen, "it was given one turn and went on without another"
+    assert stage.turns._working <= 0
