@@ -37,6 +37,17 @@ def heaviest(targets: Targets) -> str | None:
     return min(targets, key=lambda digest: (-targets[digest], digest), default=None)
 
 
+def pick(targets: Targets, at: float) -> str:
+    """The target at a point of [0, 1), when all are laid end to end by weight, the heaviest first."""
+    ordered = sorted(targets, key=lambda digest: (-targets[digest], digest))
+    reached, total = 0.0, sum(targets.values())
+    for digest in ordered:
+        reached += targets[digest] / total
+        if at < reached:
+            return digest
+    return ordered[-1]
+
+
 def standing(aliases: Mapping[str, str], splits: Mapping[str, Targets], alias: str) -> dict[str, float]:
     """All that an alias stands at now."""
     if alias in splits:

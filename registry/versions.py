@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from registry.aliases import MAX_HISTORY, AliasMove, earlier_standings, in_words, moved, same, standing
+from registry.aliases import MAX_HISTORY, AliasMove, earlier_standings, in_words, moved, pick, same, standing
 from registry.errors import Conflict, NotFound, Refused
 from registry.log import Event
 from registry.manifest import Manifest
-from registry.names import Alias, Number, Selector, parse_selector
+from registry.names import Alias, Digest, Number, Selector, parse_selector
 from registry.ops import Abort, Delete, Grant, MoveAlias, Op, Publish, Quarantine, Review, SetPolicy, SetRules
 from registry.reviews import Verdict, fold_review
 from registry.rules import Rules
@@ -155,9 +155,13 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
                 return targets
         raise NotFound(f"{self.adapter}@{alias} has no earlier version to roll back to")
 
-    def servable(self, selector: Selector) -> Version:
-        """As `select`; a quarantined version only for those who give its whole digest."""
-        version = self.select(selector)
+    def servable(self, selector: Selector, *, at: float = 0.0) -> Version:
+        """As `select`; a quarantined version only for those who give its whole digest.
+
+        `at` in [0, 1) picks among an alias's versions, laid end to end by weight, the heaviest first.
+        """
+        split = self.splits.get(selector.name) if isinstance(selector, Alias) else None
+        version = self.select(Digest(pick(split, at).removeprefix("sha256:")) if split else selector)
         if version.digest in self.quarantined and str(selector) != version.digest:
             raise Refused(
                 f"{version.name} is quarantined: {self.quarantined[version.digest] or 'no reason given'}",
@@ -168,8 +172,8 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
     def _aliased(self, alias: str) -> Version:
         if (digest := self.aliases.get(alias)) is None:
             raise NotFound(f"adapter {self.adapter} has no alias {alias!r}", hint=self._hint())
-        version = self.find(digest)
-        assert version is not None, "a live alias points to a live version"
+        if (version := self.find(digest)) is None:  # no façade writes that; another program might
+            raise NotFound(f"{self.adapter}@{alias} stands at {digest[:19]}, which is no version", hint=self._hint())
         return version
 
     def _hint(self) -> str:

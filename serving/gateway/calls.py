@@ -138,7 +138,7 @@ def _shed(gateway: Gateway) -> None:
 
 
 def _choose(gateway: Gateway, body: Body) -> Choice:
-    return gateway.catalog.mix(body.model, body.adapters) if body.adapters else gateway.catalog.choose(body.model)
+    return gateway.catalog.mix(body.model, body.adapters) if body.adapters else gateway.catalog.draw(body.model)
 
 
 def _call(gateway: Gateway, asked: _Asked, lease: Lease | None, trace: Trace, session: str | None) -> Call:

@@ -5,8 +5,10 @@ Remembers versions by digest, so that the residency can fetch by digest alone. O
 
 from __future__ import annotations
 
+import random
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -83,28 +85,46 @@ class Choice:
 class Catalog:
     """The registry as requests see it. Its methods block on the store: call them from a thread."""
 
-    def __init__(self, registry: Registry, cache: AdapterCache, profile: BaseProfile) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        cache: AdapterCache,
+        profile: BaseProfile,
+        *,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.registry = registry
         self._cache = cache
         self._base_fingerprint = f"sha256:{profile.identity.weights_sha256.removeprefix('sha256:')}"
         self.base_names = tuple(dict.fromkeys((profile.identity.id, *profile.names)))
-        self._versions: OrderedDict[str, Version] = OrderedDict()
+        self._rng = rng or random.Random()
+        self._clock = clock
+        self._versions: OrderedDict[str, tuple[Version, float]] = OrderedDict()
+        """Digest -> version, and when it was chosen last; the latest at the end."""
         self._followed: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
-    def choose(self, model: str) -> Choice:
-        """Resolve freshly from the log's tail; ModelNotFound for anything this tenant cannot reach."""
+    def draw(self, model: str) -> Choice:
+        """As `choose`; of an alias that stands at several versions, any one as often as its weight says."""
+        return self.choose(model, at=self._rng.random())
+
+    def choose(self, model: str, *, at: float = 0.0) -> Choice:
+        """Resolve freshly from the log's tail; ModelNotFound for anything this tenant cannot reach.
+
+        `at` in [0, 1) picks among several versions of one alias, laid end to end by weight, the heaviest first.
+        """
         if model in self.base_names:
             return Choice(model, None, self._base_fingerprint)
         try:
             ref = parse_ref(model)
             state = self.registry.reach(ref)
-            version = state.servable(ref.selector)
+            version = state.servable(ref.selector, at=at)
         except (NotFound, Invalid) as error:
             raise ModelNotFound(f"the model {model!r} does not exist") from error
         self._remember(version)
         if isinstance(ref.selector, Alias):
-            self._follow(model, version.digest)
+            self._follow(model, state.aliases[ref.selector.name])
         is_shared = version.tenant != self.registry.tenant
         return Choice(model, version, version.digest, captured=state.policy.get("capture") is True, is_shared=is_shared)
 
@@ -126,16 +146,24 @@ class Catalog:
     def name_of(self, digest: str) -> str:
         """`adapter@v3` for a version that was chosen before."""
         with self._lock:
-            version = self._versions.get(digest)
-        return digest[:19] if version is None else version.name
+            known = self._versions.get(digest)
+        return digest[:19] if known is None else known[0].name
 
     def fetch(self, digest: str) -> Path:
         """The verified local directory of a version that was chosen before."""
         with self._lock:
-            version = self._versions.get(digest)
-        if version is None:
+            known = self._versions.get(digest)
+        if known is None:
             raise NotFound(f"no request has chosen {digest}")
-        return self._cache.path(version)
+        return self._cache.path(known[0])
+
+    def wanted(self, within_s: float, pinned: Collection[str]) -> list[Version]:
+        """Versions of this tenant that were chosen within so many seconds, or are among the digests `pinned`."""
+        since = self._clock() - within_s
+        with self._lock:
+            known = list(self._versions.values())
+        ours = [(version, at) for version, at in known if version.tenant == self.registry.tenant]
+        return [version for version, at in ours if at >= since or version.digest in pinned]
 
     def followed(self) -> list[tuple[str, str]]:
         """The models by alias that were asked for lately, and the digest that each meant last."""
@@ -151,7 +179,7 @@ class Catalog:
 
     def _remember(self, version: Version) -> None:
         with self._lock:
-            self._versions[version.digest] = version
+            self._versions[version.digest] = version, self._clock()
             self._versions.move_to_end(version.digest)
             while len(self._versions) > MAX_REMEMBERED:
                 self._versions.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Loads what aliases come to point at, before the first request needs it, and keeps pinned adapters warm.
+"""Loads what aliases come to point at, before the first request needs it, and keeps pinned adapters warm and held.
 
 Watching tells which adapters are about to change; only models that were asked for here, or are pinned, are looked up
 again. A hint can be missed without harm: every request resolves its alias freshly itself.
@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from registry.errors import LorimerError
 from serving.gateway.choosing import Catalog
+from serving.gateway.holding import Holder
 from serving.gateway.watch import Watch
 from serving.residency import Residency
 
@@ -43,6 +44,7 @@ class Follower:
         """Model -> the digest it is pinned at."""
         self._unsettled = {self._watch.place_of(model): clock() + SETTLE_S for model in pinned}
         """Tenant and adapter -> until when its log is looked at."""
+        self._holder = Holder(catalog, log, clock)
         self._log = log
         self._poll_s = poll_s
         self._clock = clock
@@ -60,6 +62,7 @@ class Follower:
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)
+        self._holder.release()
 
     def poll(self) -> None:
         """Look once: note who is announced, prefetch what followed aliases came to mean, keep pins in place."""
@@ -112,4 +115,5 @@ class Follower:
                 if not self._failing:
                     self._log.warning("aliases are not followed", error=str(error))
                 self._failing = True
+            self._holder.renew({digest for digest in self._pinned.values() if digest is not None})
             self._closing.wait(self._poll_s)

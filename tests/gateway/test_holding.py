@@ -1,0 +1,86 @@
+"""A gateway tells collectors what it may still read; and spreads an alias over its versions by weight."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry.errors import Refused
+from registry.gc import collect
+from registry.names import parse_ref
+from registry.pins import Pins
+from serving.gateway.gateway import request_log
+from serving.gateway.holding import LEASE_S, RENEW_S, Holder
+
+if TYPE_CHECKING:
+    from tests.gateway.conftest import Running
+
+
+def test_what_requests_choose_is_held_against_a_collector(fresh: Running) -> None:
+    registry = fresh.registry
+    version = fresh.publish("held", 1, prod=False)
+    now = [0.0]
+    holder = Holder(fresh.gateway.catalog, request_log(io.StringIO()), lambda: now[0])
+    pins = Pins(registry.store, registry.tenant, registry.clock)
+    fresh.chat("held@v1", max_tokens=1)
+    holder.renew(())
+    assert holder.name in {pin.gateway for pin in pins.standing() if version.digest in pin.held.get("held", ())}
+    registry.delete("held", "v1")
+    (report,) = collect(registry, ["held"], grace_s=0.0)
+    assert {finding.goes for finding in report.blobs} == {False}
+    assert all("may still read it" in finding.why for finding in report.blobs)
+    fresh.gateway.catalog._clock = lambda: float("inf")
+    now[0] += RENEW_S / 2
+    holder.renew(())
+    assert pins.standing(), "seldom"
+    now[0] += RENEW_S
+    holder.renew(())
+    assert holder.name not in {pin.gateway for pin in pins.standing()}
+    now[0] += RENEW_S
+    holder.renew({version.digest})
+    assert holder.name in {pin.gateway for pin in pins.standing()}, "pinned in memory"
+    holder.release()
+    assert holder.name not in {pin.gateway for pin in pins.standing()}
+    assert LEASE_S > 2 * RENEW_S
+
+
+def test_a_store_that_takes_no_pins_is_told_of_once(fresh: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(key: str, data: bytes) -> None:
+        raise Refused("reading only")
+
+    fresh.publish("unheld", 1)
+    fresh.gateway.catalog.choose("unheld")
+    written, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(fresh.registry.store, "put", refuse)
+    holder = Holder(fresh.gateway.catalog, request_log(written), lambda: now[0])
+    for _ in range(3):
+        holder.renew(())
+        now[0] += RENEW_S
+    assert written.getvalue().count("reading only") == 1
+
+
+def test_traffic_is_spread_by_weight(fresh: Running) -> None:
+    one, two = fresh.publish("split", 1), fresh.publish("split", 2, prod=False)
+    fresh.registry.alias("split", "prod", {"v1": 3, "v2": 1})
+    catalog = fresh.gateway.catalog
+    drawn = [catalog.draw("split").digest for _ in range(400)]
+    assert {*drawn} == {one.digest, two.digest}
+    assert 0.6 < drawn.count(one.digest) / len(drawn) < 0.9
+    assert catalog.choose("split").digest == one.digest, "what is kept warm is the heaviest"
+    seen = {fresh.chat("split", max_tokens=1).headers["x-adapter-digest"] for _ in range(24)}
+    assert seen <= {one.digest, two.digest}
+    state = fresh.registry.reach(parse_ref("split"))
+    alias = parse_ref("split").selector
+    assert [state.servable(alias, at=at).number for at in (0.0, 0.74, 0.76, 0.999)] == [1, 1, 2, 2]
+
+
+def test_a_quarantined_version_is_refused_until_it_is_rolled_back(fresh: Running) -> None:
+    first, _ = fresh.publish("ill", 1), fresh.publish("ill", 2)
+    fresh.registry.quarantine("ill", "prod", "leaks names")
+    refused = fresh.chat("ill", max_tokens=1)
+    assert refused.status_code == 403
+    assert "leaks names" in refused.text
+    fresh.registry.rollback("ill")
+    assert fresh.chat("ill", max_tokens=1).headers["x-adapter-digest"] == first.digest
