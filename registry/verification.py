@@ -72,7 +72,10 @@ def fetch_into(
                 raise Refused(f"{version.name} holds a file with an unsafe name: {entry.path[:200]!r}")
             path = folder / entry.path
             path.parent.mkdir(parents=True, exist_ok=True)
-            found = download(store, version.blob_key(entry.sha256), path, entry.size, meter, durable=durable)
+            try:
+                found = download(store, version.blob_key(entry.sha256), path, entry.size, meter, durable=durable)
+            except NotFound as error:
+                raise Corrupt(f"a blob of {version.name} is missing in the store ({entry.path})") from error
             if found != (entry.sha256, entry.size):
                 hint = "lorimer registry verify names it"
                 raise Corrupt(f"a blob of {version.name} is damaged in the store ({entry.path})", hint=hint)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from registry.errors import Busy
+from registry.errors import Busy, Corrupt
 from serving.gateway.chat_dialect import ChatDialect
 from serving.gateway.choosing import Choice
 from serving.gateway.dialects import Dialect, usage_of
@@ -113,10 +113,10 @@ async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None)
     with trace.measure("tokenise"):
         prompts = await gateway.in_text_thread(tokenise, gateway.base, body)
         grammar = await gateway.in_thread(grammar_of, body, gateway.engine.grammars) if body.response_format else None
-    asked = _Asked(body, choice, prompts, grammar)
-    asked.samplings(gateway.engine.max_context)
+    _Asked(body, choice, prompts, grammar).samplings(gateway.engine.max_context)
     with trace.measure("load"):
-        lease = await lease_of(choice, gateway.residency, gateway.base)
+        choice, lease = await _lease(gateway, choice, trace)
+    asked = _Asked(body, choice, prompts, grammar)
     if lease is not None:
         gateway.metrics.load.labels(gateway.metrics.adapters.of(choice.label)).observe(trace.seconds["load"])
     try:
@@ -139,6 +139,20 @@ def _shed(gateway: Gateway) -> None:
 
 def _choose(gateway: Gateway, body: Body) -> Choice:
     return gateway.catalog.mix(body.model, body.adapters) if body.adapters else gateway.catalog.draw(body.model)
+
+
+async def _lease(gateway: Gateway, choice: Choice, trace: Trace) -> tuple[Choice, Lease | None]:
+    """What was chosen; or, where its stored bytes are damaged, what the alias meant before, and that is told."""
+    try:
+        return choice, await lease_of(choice, gateway.residency, gateway.base)
+    except Corrupt as error:
+        earlier = await gateway.in_thread(gateway.catalog.earlier, choice)
+        if earlier is None:
+            raise
+        gateway.quarantine.check(earlier.fingerprint)
+        gateway.log.error("damaged", model=choice.requested, error=str(error), served=earlier.digest)
+        trace.fields |= {"digest": earlier.digest, "instead_of": choice.digest}
+        return earlier, await lease_of(earlier, gateway.residency, gateway.base)
 
 
 def _call(gateway: Gateway, asked: _Asked, lease: Lease | None, trace: Trace, session: str | None) -> Call:

@@ -9,7 +9,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -51,6 +51,8 @@ class Choice:
     is_shared: bool = False
     """Whether another tenant owns it; then it is neither observed nor captured here."""
     parts: tuple[Part, ...] = ()
+    instead_of: str | None = None
+    """The digest that the alias stands at, whose stored bytes are damaged; `version` is what it meant before."""
 
     @property
     def adapter(self) -> str | None:
@@ -79,7 +81,8 @@ class Choice:
             return {"x-adapter-digest": self.fingerprint, "x-adapter-mix": parts}
         if self.version is None:
             return {"x-base-digest": self.fingerprint}
-        return {"x-adapter-digest": self.version.digest, "x-adapter-version": str(self.version.number)}
+        headers = {"x-adapter-digest": self.version.digest, "x-adapter-version": str(self.version.number)}
+        return headers if self.instead_of is None else headers | {"x-adapter-instead-of": self.instead_of}
 
 
 class Catalog:
@@ -142,6 +145,22 @@ class Catalog:
             parts.append(Part(version, each.weight))
         fingerprint = mix_digest([(part.version.digest, part.weight) for part in parts])
         return Choice(model, None, fingerprint, parts=tuple(parts))
+
+    def earlier(self, damaged: Choice) -> Choice | None:
+        """What the alias that was asked for meant before it was put to a damaged version; None if there is nothing."""
+        ref = parse_ref(damaged.requested) if damaged.version is not None else None
+        if ref is None or not isinstance(ref.selector, Alias):
+            return None
+        state = self.registry.reach(ref)
+        try:
+            targets = state.rollback_targets(ref.selector.name)
+        except NotFound:
+            return None
+        version = state.find(max(targets, key=lambda digest: targets[digest]))
+        if version is None or version.digest == damaged.digest:
+            return None
+        self._remember(version)
+        return replace(damaged, version=version, fingerprint=version.digest, instead_of=damaged.digest)
 
     def name_of(self, digest: str) -> str:
         """`adapter@v3` for a version that was chosen before."""

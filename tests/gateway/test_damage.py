@@ -38,19 +38,35 @@ def said(answer: httpx.Response) -> str:
     return text
 
 
-def test_a_damaged_version_is_not_served_and_the_one_before_it_is(running: Running) -> None:
+def test_an_alias_put_to_a_damaged_version_goes_on_meaning_the_one_before(running: Running) -> None:
+    """Told in the answer's headers; whoever names the damaged version is told what is wrong with it."""
     first = running.publish("flipped", 11)
     before = said(running.chat("flipped"))
     second = running.publish("flipped", 12, prod=False)
     weights = next(entry for entry in second.manifest.files if entry.path.endswith(".safetensors"))
     flip(running, second.blob_key(weights.sha256))
     running.registry.alias("flipped", "prod", second)
-    damaged = running.chat("flipped")
+    answer = running.chat("flipped")
+    assert said(answer) == before
+    assert (answer.headers["x-adapter-digest"], answer.headers["x-adapter-instead-of"]) == (first.digest, second.digest)
+    assert answer.json()["system_fingerprint"] == first.digest
+    damaged = running.chat("flipped@v2")
     assert (damaged.status_code, damaged.json()["error"]["code"]) == (500, "corrupt")
     assert "flipped@v2" in damaged.json()["error"]["message"]
     assert said(running.chat("flipped@v1")) == said(running.chat(f"flipped@{first.digest}")) == before
     running.registry.rollback("flipped")
-    assert said(running.chat("flipped")) == before
+    rolled_back = running.chat("flipped")
+    assert said(rolled_back) == before
+    assert "x-adapter-instead-of" not in rolled_back.headers
+
+
+def test_the_first_version_has_none_to_stand_in_for_it(running: Running) -> None:
+    version = running.publish("alone", 14)
+    weights = next(entry for entry in version.manifest.files if entry.path.endswith(".safetensors"))
+    (root_of(running) / version.blob_key(weights.sha256)).unlink()
+    damaged = running.chat("alone")
+    assert (damaged.status_code, damaged.json()["error"]["code"]) == (500, "corrupt")
+    assert "alone@v1 is missing" in damaged.json()["error"]["message"]
 
 
 def test_a_damaged_log_stops_its_own_adapter_only_and_by_name(running: Running, tmp_path: Path) -> None:
