@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.table import Table
 
 from benchmarks.bars import Judgement, judge
+from benchmarks.pages import put_between
 from benchmarks.peers.roster import PEERS
 from benchmarks.results import OURS, Results
 from benchmarks.roofline import Shape, load_of
-from registry.errors import Corrupt
 from serving.bench import CASES, Case
 
 README = Path(__file__).parent / "README.md"
@@ -96,13 +96,7 @@ def markdown(results: Results, plot: str | None) -> str:
 
 
 def rewrite_readme(results: Results, plot: str | None, readme: Path = README) -> None:
-    """Replace what is between the two marks."""
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise Corrupt(f"{readme} has lost the marks around its results", hint=f"put back {BEGIN} and {END}")
-    readme.write_text(f"{before}{BEGIN}\n\n{markdown(results, plot)}\n\n{END}{after}", encoding="utf-8")
+    put_between(readme, BEGIN, END, markdown(results, plot))
 
 
 def _roof(results: Results, case: Case) -> list[str]:

@@ -1,7 +1,11 @@
-"""The registry's own operations beside MLflow's, in one run: `python -m benchmarks.registry`.
+"""The registry's own operations beside MLflow's, in one run: `python -m benchmarks.registry [report]`.
 
-Only the registries are timed: ours commits events without blobs to a directory (synced to disk), MLflow 3 registers
-versions without artifacts in files and in sqlite. Writes results/registry.json; medians in milliseconds.
+    python -m benchmarks.registry                             in a directory
+    python tests/rgw.py -- python -m benchmarks.registry      and in a bucket, where the settings name one
+
+Only the registries are timed: ours commits events without blobs (to disk: synced), MLflow 3 registers versions without
+artifacts in files and in sqlite. Ours is measured before and after the peers, and the slower counts. Writes
+results/registry.json and its section of README.md; `report` writes the section again.
 """
 
 from __future__ import annotations
@@ -13,56 +17,39 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from benchmarks.machine import describe, load_average
 from benchmarks.peers.environment import Environment
+from benchmarks.registry.counting import Counted, CountedBucket
+from benchmarks.registry.operations import MODELS, ROUNDS, Found, measure
+from benchmarks.registry.report import BUCKET, DIRECTORY, FILES, SQLITE, Results, rewrite_readme
 from benchmarks.results import FOLDER
-from registry.adapters import Registry
 from registry.directory import DirectoryStore
 from registry.errors import LorimerError
-from registry.manifest import BaseIdentity, FileEntry, Manifest
-from registry.ops import Publish
+from registry.settings import load_settings
+from registry.ulid import ulid
 
 MLFLOW = Environment("mlflow", ("mlflow==3.17.2",), constrained=False)
 PEER = Path(__file__).with_name("mlflow_peer.py")
-ROUNDS, MODELS = 20, 200
+LATEST = FOLDER / "registry.json"
 TIMEOUT_S = 100.0
-BASE = BaseIdentity(id="base", weights_sha256="w", tokenizer_sha256="t", template_sha256="c", shape_sha256="s")
 
 
-def version(number: int) -> Publish:
-    files = (FileEntry(path="adapter_model.safetensors", sha256=f"{number:064x}", size=1),)
-    manifest = Manifest(files=files, method="lora", rank=8, alpha=16.0, targets=("q_proj",), base=BASE)
-    return Publish(digest=f"sha256:{number:064x}", manifest=manifest, loc={})
-
-
-def timed(rounds: int, act: Callable[[int], object]) -> list[float]:
-    seconds = []
-    for number in range(rounds):
-        begun = time.perf_counter()
-        act(number)
-        seconds.append(time.perf_counter() - begun)
-    return seconds
-
-
-def ours(folder: Path) -> dict[str, list[float]]:
-    registry = Registry(DirectoryStore(folder), actor="benchmark")
-
-    def publish(name: str, number: int) -> None:
-        registry.commit(name, lambda _: [version(number)], create=True)
-
-    found = {
-        "publish": timed(ROUNDS + 2, lambda number: publish("a", number)),
-        "alias": timed(ROUNDS + 1, lambda number: registry.alias("a", "prod", f"v{number + 2}")),
-        "resolve": timed(ROUNDS, lambda _: registry.resolve("a@prod")),
-        "rollback": timed(ROUNDS, lambda _: registry.rollback("a")),
-    }
-    for number in range(MODELS):
-        publish(f"model-{number:05d}", number)
-    registry.list()
-    found["list"] = timed(3, lambda _: registry.list())
+def ours(work: Path) -> dict[str, Found]:
+    """One pass over every store there is; each begins in an empty place."""
+    place = ulid(time.time())
+    found = {DIRECTORY: measure(Counted(DirectoryStore(work / place)))}
+    settings = load_settings()
+    if settings.store.startswith("s3://"):
+        bucket = CountedBucket(settings, place)
+        try:
+            found[BUCKET] = measure(bucket)
+        finally:
+            bucket.clear()
     return found
 
 
@@ -78,28 +65,53 @@ def mlflow(uri: str) -> dict[str, list[float]]:
     return found
 
 
-def main() -> int:
-    failures: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as work:
-        medians = {"lorimer": ours(Path(work) / "ours")}
-        for name, uri in (("mlflow sqlite", f"sqlite:///{work}/m.db"), ("mlflow files", f"file://{work}/files")):
-            try:
-                medians[name] = mlflow(uri)
-            except (LorimerError, subprocess.TimeoutExpired) as error:
-                failures[name] = str(error)
-    milliseconds = {
-        name: {verb: round(1000 * statistics.median(seconds), 2) for verb, seconds in each.items()}
-        for name, each in medians.items()
-    }
-    record = {
-        "machine": describe(), "load": load_average(), "rounds": ROUNDS, "models": MODELS,
-        "median_ms": milliseconds, "failures": failures,
-    }  # fmt: skip
-    text = json.dumps(record, indent=1) + "\n"
-    (FOLDER / "registry.json").write_text(text)
-    sys.stdout.write(text)
-    return 3 if failures else 0
+def run(work: Path) -> Results:
+    load_before, failures = load_average(), dict[str, str]()
+    before, peers = ours(work), dict[str, dict[str, float]]()
+    for name, uri in ((SQLITE, f"sqlite:///{work}/m.db"), (FILES, f"file://{work}/files")):
+        try:
+            peers[name] = medians(mlflow(uri), 1000)
+        except (LorimerError, subprocess.TimeoutExpired) as error:
+            failures[name] = str(error)
+    after = ours(work)
+    if BUCKET not in before:
+        failures[BUCKET] = "the settings name no bucket"
+    return Results(
+        date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        machine=describe(),
+        load_before=load_before,
+        load_after=load_average(),
+        rounds=ROUNDS,
+        models=MODELS,
+        median_ms={name: slower(before[name].seconds, after[name].seconds, 1000) for name in before} | peers,
+        requests={name: slower(before[name].requests, after[name].requests) for name in before},
+        failures=failures,
+    )
+
+
+def medians(found: Mapping[str, Sequence[float]], factor: float = 1) -> dict[str, float]:
+    return {name: round(factor * statistics.median(values), 2) for name, values in found.items()}
+
+
+def slower(
+    one: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]], factor: float = 1
+) -> dict[str, float]:
+    """Operation by operation, the larger of the two medians."""
+    first, second = medians(one, factor), medians(other, factor)
+    return {name: max(first[name], second[name]) for name in first}
+
+
+def main(arguments: Sequence[str]) -> int:
+    if arguments == ["report"]:
+        results = msgspec.json.decode(LATEST.read_bytes(), type=Results)
+    else:
+        with tempfile.TemporaryDirectory() as work:
+            results = run(Path(work))
+        LATEST.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    rewrite_readme(results)
+    sys.stdout.write(LATEST.read_text())
+    return 3 if results.failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

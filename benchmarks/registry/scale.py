@@ -16,9 +16,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import Any
 
+from benchmarks.registry.counting import Counted
 from registry.adapters import Registry
 from registry.catalog_reader import CatalogReader, Cover
 from registry.settings import load_settings
@@ -29,25 +28,6 @@ BAR_S = 2.0
 BAR_REQUESTS = 30
 CHANGED = 4
 WANTED = Filter(name="team-07.*", alias="prod", tags={"language": "de"}, metrics=(Bound.parse("accuracy>=0.5"),))
-
-
-class Counted:
-    """A store that counts what it is asked; a listing counts once for each thousand keys begun."""
-
-    def __init__(self, inner: Store) -> None:
-        self.inner = inner
-        self.requests = 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("create", "put", "get", "exists", "folders", "delete"):
-            self.requests += 1
-        return getattr(self.inner, name)
-
-    def list(self, prefix: str, start_after: str = "") -> Iterator[str]:
-        self.requests += 1
-        for number, key in enumerate(self.inner.list(prefix, start_after), 1):
-            self.requests += number % 1000 == 0
-            yield key
 
 
 def row(number: int, rng: random.Random) -> AdapterSummary:
