@@ -152,9 +152,12 @@ class Registry(Ledger):
         assert event is not None, "every move is recorded"
         return event
 
-    def rollback(self, name: str, alias: str = "prod", reason: str = "") -> Version:
-        """Put `alias` back to where the log says it stood before; the version that now has most of its weight."""
-        event = self.commit(name, changes.roll_back(alias, reason=reason))
+    def rollback(self, name: str, alias: str = "prod", reason: str = "", *, expect: Expected = UNSET) -> Version:
+        """Put `alias` back to where the log says it stood before; the version that now has most of its weight.
+
+        `expect` compares first: with it, a rollback whose outcome is in doubt can be repeated without going further.
+        """
+        event = self.commit(name, changes.roll_back(alias, expect=expect, reason=reason))
         assert event is not None, "every move is recorded"
         (op,) = event.ops
         assert isinstance(op, MoveAlias)

@@ -56,10 +56,11 @@ def move(alias: str, to: Targets, *, expect: Expected = msgspec.UNSET, reason: s
     return decide
 
 
-def roll_back(alias: str, *, reason: str = "") -> Change:
-    """Put `alias` back to where it stood before."""
+def roll_back(alias: str, *, expect: Expected = msgspec.UNSET, reason: str = "") -> Change:
+    """Put `alias` back to where it stood before. `expect`: only if it stands there now."""
 
     def decide(state: AdapterState) -> list[Op]:
+        state.check_alias(alias, expect)
         targets = state.rollback_targets(alias)
         return [MoveAlias(name=alias, to=targets, expect=_recorded(state, alias), reason=reason, rollback=True)]
 

@@ -11,16 +11,17 @@ from registry.adapters import open_registry
 from registry.commands.version import version_record
 from registry.errors import Invalid
 from registry.terminal import Terminal, command, key_value
-from registry.versions import AdapterState
+from registry.versions import AdapterState, Expected
 
 NOTHING = "none"
+EXPECT = "Move only if the alias stands here now: v2, a digest, v8=5,v7=95, or none (not set)."
 
 
 @click.command()
 @click.argument("name")
 @click.argument("alias")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option("--expect", help="Move only if the alias stands here now: v2, a digest, v8=5,v7=95, or none (not set).")
+@click.option("--expect", help=EXPECT)
 @click.option("--reason", default="", help="Recorded in the log.")
 @command
 def alias(
@@ -36,8 +37,7 @@ def alias(
     lorimer registry alias support prod v8=5 v7=95 --expect v7
     """
     opened = open_registry(terminal.settings)
-    expected = msgspec.UNSET if expect is None else _standing(expect.split(","))
-    event = opened.alias(name, alias, _standing(targets), expect=expected, reason=reason)
+    event = opened.alias(name, alias, _standing(targets), expect=_expected(expect), reason=reason)
     words = standing_in_words(opened.state(name), alias)
     terminal.result(msgspec.to_builtins(event), f"{name}@{alias} -> {words} (event {event.n})")
 
@@ -45,15 +45,17 @@ def alias(
 @click.command()
 @click.argument("name")
 @click.option("--alias", default="prod", show_default=True, help="Which alias.")
+@click.option("--expect", help=EXPECT)
 @click.option("--reason", default="", help="Recorded in the log.")
 @command
-def rollback(terminal: Terminal, name: str, alias: str, reason: str) -> None:
+def rollback(terminal: Terminal, *, name: str, alias: str, expect: str | None, reason: str) -> None:
     """Put an alias back to where it stood before, as the log tells it. Again: one further back.
 
-    Versions deleted or quarantined since are passed over.
+    Versions deleted or quarantined since are passed over. With --expect it goes back from there
+    only, so that it may be repeated when nobody knows whether it was done.
     """
     opened = open_registry(terminal.settings)
-    version = opened.rollback(name, alias, reason)
+    version = opened.rollback(name, alias, reason, expect=_expected(expect))
     words = standing_in_words(opened.state(name), alias)
     terminal.result(version_record(version), f"{name}@{alias} -> {words} {version.digest}")
 
@@ -66,6 +68,10 @@ def standing_in_words(state: AdapterState, alias: str) -> str:
         return next(iter(numbers.values()))
     ordered = sorted(standing, key=lambda digest: -standing[digest])
     return " ".join(f"{numbers[digest]} {100 * standing[digest]:.3g}%" for digest in ordered) or NOTHING
+
+
+def _expected(words: str | None) -> Expected:
+    return msgspec.UNSET if words is None else _standing(words.split(","))
 
 
 def _standing(words: Sequence[str]) -> str | Mapping[str, float] | None:

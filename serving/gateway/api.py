@@ -25,6 +25,9 @@ class AliasMove(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Rollback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`expect` is what the alias must hold now: with it, a rollback in doubt can be repeated."""
+
+    expect: str | UnsetType | None = UNSET
     reason: Reason = ""
 
 
@@ -65,7 +68,7 @@ async def roll_back(request: AnyRequest, name: FromPath[str], alias: FromPath[st
     """Put an alias back to where its log says it stood before."""
     gateway, body = gateway_of(request), await read(request, Rollback)
     _note(request, name, alias)
-    version = await gateway.in_thread(gateway.registry.rollback, name, alias, body.reason)
+    version = await gateway.in_thread(gateway.registry.rollback, name, alias, body.reason, expect=body.expect)
     return respond({"adapter": name, "alias": alias, "version": version.number, "digest": version.digest})
 
 

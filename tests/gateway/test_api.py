@@ -35,8 +35,9 @@ def test_an_alias_is_moved_compared_and_rolled_back(running: Running) -> None:
     assert late.status_code == 409
     assert late.headers["content-type"].startswith("application/problem+json")
     assert late.json()["actual"] == second.digest
-    back = running.http.post(f"{path}/rollback", json={"reason": "worse after all"})
+    back = running.http.post(f"{path}/rollback", json={"expect": second.digest, "reason": "worse after all"})
     assert back.json() == {"adapter": "led", "alias": "prod", "version": 1, "digest": first.digest}
+    assert running.http.post(f"{path}/rollback", json={"expect": second.digest}).status_code == 409
     assert running.chat("led", max_tokens=1).headers["x-adapter-version"] == "1"
 
 

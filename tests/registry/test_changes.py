@@ -72,6 +72,18 @@ def test_rollback_of_splits(three: Registry) -> None:
         three.rollback("x")
 
 
+def test_a_rollback_in_doubt_can_be_repeated(three: Registry) -> None:
+    for to in ("v2", "v3"):
+        three.alias("x", "prod", to)
+    assert three.rollback("x", expect="v3").number == 2
+    for expect in ("v3", digests(three)[2], {"v2": 1, "v3": 1}, None):
+        with pytest.raises(Conflict) as caught:
+            three.rollback("x", expect=expect)
+        assert caught.value.actual == digests(three)[1]
+    assert three.resolve("x").number == 2, "no further, however often it is repeated"
+    assert three.rollback("x", expect=digests(three)[1]).number == 1
+
+
 @pytest.mark.parametrize(
     ("to", "words"),
     [

@@ -103,7 +103,8 @@ def test_alias_and_rollback(ready: Path) -> None:
     assert "support@prod is sha256:" in result.stderr
     assert run("registry", "alias", "support", "canary", "v1", "--expect", "none").exit_code == 0
     assert run("registry", "alias", "support", "canary", "none").exit_code == 0
-    assert run_json("registry", "rollback", "support")["number"] == 1
+    assert run_json("registry", "rollback", "support", "--expect", "v2")["number"] == 1
+    assert run("registry", "rollback", "support", "--expect", "v2").exit_code == 4
     assert run("registry", "rollback", "support").exit_code == 3
 
 
