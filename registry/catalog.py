@@ -64,6 +64,11 @@ class Catalog:
         self._compaction.run(view)
         return len(view.changed)
 
+    def tidy(self) -> None:
+        """Compact, where there may be an index."""
+        if self._is_indexed:
+            self.compact()
+
     def rebuild(self, progress: Progress | None = None) -> int:
         """Make the index anew from nothing but the logs; how many adapters it holds."""
         self._check_indexed()

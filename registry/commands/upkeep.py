@@ -25,7 +25,8 @@ def gc(terminal: Terminal, *, names: tuple[str, ...], dry_run: bool, grace: str)
 
     First each adapter's retention lets versions go. Then go the bytes of versions deleted longer
     than --grace ago that no gateway reads, and of uploads that never ended. Safe beside running
-    publishers, whatever the grace: one that is too slow uploads again.
+    publishers, whatever the grace: one that is too slow uploads again. At last the index behind
+    `list` is brought up to date, and the notices it covers go.
     """
     opened = open_registry(terminal.settings)
     with progress_bar(terminal, "collecting", count=True) as progress:
@@ -40,6 +41,8 @@ def gc(terminal: Terminal, *, names: tuple[str, ...], dry_run: bool, grace: str)
         msgspec.to_builtins(reports), table(["adapter", "", "what", "bytes", "why"], rows) if rows else "nothing to do"
     )
     terminal.say(_summary(reports, dry_run))
+    if not dry_run:
+        opened.catalog.tidy()
 
 
 @click.command()

@@ -273,6 +273,7 @@ def test_an_older_registry_is_listed_from_its_logs(clock: FakeClock) -> None:
     for key in keys(memory, "dirty"):
         memory.delete(key)
     assert [row.adapter for row in registry.list()] == names
+    registry.catalog.tidy()
     assert keys(memory, "catalog") == []
     with pytest.raises(Refused, match="upgrade"):
         registry.catalog.rebuild()

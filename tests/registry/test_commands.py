@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,19 @@ def test_every_command_has_help() -> None:
         for name, verb in command.commands.items():  # type: ignore[union-attr]
             assert verb.help, f"{group} {name}"
             assert run(group, name, "--help").exit_code == 0
+
+
+def test_gc_brings_the_index_up_to_date(ready: Path) -> None:
+    store = DirectoryStore(ready / "store")
+    an_hour_ago = Registry(store, clock=lambda: time.time() - 3600)
+    for number in range(3):
+        an_hour_ago.set_policy(f"quiet-{number}", {"min_examples": 1})
+    before = [*store.list("t/default/dirty/")]
+    assert run("registry", "gc", "--dry-run").exit_code == 0
+    assert [*store.list("t/default/dirty/")] == before
+    assert run("registry", "gc").exit_code == 0
+    left = [*store.list("t/default/dirty/")]
+    assert left, "gateways may not have read the newest yet"
+    assert not any("quiet" in key for key in left), "nobody listed, and yet they do not pile up"
+    assert len([*store.list("t/default/catalog/log/")]) == 1
+    assert [row["adapter"] for row in run_json("registry", "list")] == ["quiet-0", "quiet-1", "quiet-2", "support"]
