@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from registry.errors import Invalid
+from serving.gateway.follower import Follower
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running
@@ -63,6 +64,40 @@ def test_pins_are_loaded_unasked_and_move_with_their_alias(start: Any) -> None:
 def test_a_pin_must_be_a_name(start: Any) -> None:
     with pytest.raises(Invalid):
         start(pinned="../etc/passwd")
+
+
+def test_the_first_poll_after_a_commit_sees_it_with_one_list(fresh: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    residency, store = fresh.gateway.residency, fresh.registry.store
+    fresh.gateway._follower.close()
+    names = [f"many-{number}" for number in range(6)]
+    for seed, name in enumerate(names, 1):
+        fresh.publish(name, seed)
+        fresh.chat(name, max_tokens=1)
+    second = fresh.publish(names[0], 11, prod=False)
+    follower = Follower(fresh.gateway.catalog, residency, [], fresh.gateway.log)
+    follower.poll()
+    listed: list[str] = []
+    list_keys = store.list
+
+    def counted(prefix: str, start_after: str = "") -> Iterator[str]:
+        listed.append(prefix)
+        return list_keys(prefix, start_after)
+
+    def look() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "list", counted)
+            listed.clear()
+            follower.poll()
+        assert listed == ["t/default/dirty/"], "however many adapters are followed"
+
+    look()
+    assert residency.stats().prefetches == 0
+    fresh.registry.alias(names[0], "prod", second)
+    look()
+    assert residency.stats().prefetches == 1, "an alias move"
+    third = fresh.publish(names[1], 12)
+    look()
+    until(lambda: residency.is_resident(second.digest) and residency.is_resident(third.digest))
 
 
 def test_a_store_that_fails_is_told_once_and_survived(fresh: Running, monkeypatch: pytest.MonkeyPatch) -> None:
