@@ -23,6 +23,8 @@ ANSWER_S = 60.0
 def tell_shared_batch(narrator: Narrator, together: Together, players: dict[str, Player], traffic: Traffic) -> None:
     """Concurrent streaming requests for every adapter and the bare base, answered from shared batches."""
     base_name = together.base.profile.identity.id
+    claim_no_errors(narrator, traffic.ask([next(player.questions("first")) for player in players.values()]))
+    narrator.say("each adapter was fetched, verified and loaded for its first request; now many at once")
     together.engine.reset_peak()
     own = [list(islice(player.questions("shared"), EACH)) for player in players.values()]
     bare = [
