@@ -165,3 +165,54 @@ def test_gc_brings_the_index_up_to_date(ready: Path) -> None:
     assert not any("quiet" in key for key in left), "nobody listed, and yet they do not pile up"
     assert len([*store.list("t/default/catalog/log/")]) == 1
     assert [row["adapter"] for row in run_json("registry", "list")] == ["quiet-0", "quiet-1", "quiet-2", "support"]
+
+
+def test_a_split_alias_and_its_rollback(ready: Path) -> None:
+    assert "support@prod -> v1 95% v2 5%" in run("registry", "alias", "support", "prod", "v2=5", "v1=95").stdout
+    assert "prod (5%)" in run("registry", "show", "support@v2").stdout
+    assert run_json("registry", "show", "support@v2")["weights"] == {"prod": 0.05}
+    assert run("registry", "alias", "support", "prod", "v2", "--expect", "v1").exit_code == 4
+    assert run("registry", "alias", "support", "prod", "v2", "--expect", "v1=95,v2=5").exit_code == 0
+    assert "support@prod -> v1 95% v2 5%" in run("registry", "rollback", "support").stdout
+    for bad in (("v1=1", "v1=2"), ("v1=1", "v2"), ("v1=x", "v2=1"), ("v1=-1", "v2=1")):
+        assert run("registry", "alias", "support", "prod", *bad).exit_code == 2, bad
+
+
+def test_quarantine(ready: Path) -> None:
+    result = run("registry", "quarantine", "support", "prod", "--reason", "leaks names")
+    assert "support@v1 is quarantined; prod is refused now" in result.stdout
+    refused = run("registry", "pull", "support", str(ready / "out"))
+    assert (refused.exit_code, "leaks names" in refused.stderr) == (5, True)
+    shown = run_json("registry", "show", "support")
+    assert shown["quarantined"] == "leaks names"
+    assert run("registry", "pull", f"support@{shown['digest']}", str(ready / "out")).exit_code == 0
+    assert run_json("registry", "quarantine", "support", "v1", "--lift")["lifted"] is True
+    assert run("registry", "pull", "support", str(ready / "again")).exit_code == 0
+
+
+def test_lineage_and_times(ready: Path) -> None:
+    digest = run_json("registry", "show", "support@v1")["digest"]
+    shown = run("registry", "show", digest, "--lineage").stdout
+    assert "support@v1" in shown
+    assert "served as   prod from" in shown
+    assert run_json("registry", "show", "support", "--lineage")["holdings"][0]["alias"] == "prod"
+    assert run("registry", "show", "support", "--at", "2000-01-01").exit_code == 3
+    assert run_json("registry", "show", "support", "--at", "2999-01-01T00:00Z")["number"] == 1
+    assert run("registry", "show", "support", "--at", "yesterday").exit_code == 2
+    assert run("registry", "show", "support", "--at", "0", "--lineage").exit_code == 2
+
+
+def test_retain_and_gc(ready: Path) -> None:
+    assert "keep all" in run("registry", "retain", "support").stdout
+    assert run("registry", "alias", "support", "prod", "v2").exit_code == 0
+    assert run_json("registry", "delete", "support", "v1")["held_by"] == []
+    assert "keep last 1" in run("registry", "retain", "support", "--last", "1").stdout
+    dry = run("registry", "gc", "--dry-run", "--grace", "0s").stdout
+    assert "support@v1 was deleted" in dry
+    assert "it is prod" in dry
+    assert run("registry", "gc", "support", "--grace", "soon").exit_code == 2
+    (report,) = run_json("registry", "gc", "support", "--grace", "0s")
+    assert [finding["goes"] for finding in report["blobs"]] == [True]
+    assert run_json("registry", "gc", "support", "--grace", "0s")[0]["blobs"] == []
+    assert run("registry", "retain", "support", "--all", "--last", "1").exit_code == 2
+    assert run_json("registry", "retain", "support", "--all") == {}
