@@ -1,0 +1,30 @@
+"""What a route says of itself beyond its handler's signature and docstring. Knows neither HTTP nor how it is written down.
+
+A route carries it as an option: `opt={SCOPE: "infer", OPERATION: Operation(body=ChatRequest, answer=ChatCompletion)}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+OPERATION = "operation"
+"""The name of the option."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """Types are those that decode and encode: the document cannot say other than the route does."""
+
+    body: Any = None
+    """What the JSON body is decoded into; None: the route takes no body."""
+    answer: Any = None
+    """What the answer is encoded from; None: the answer is not JSON, see `media_type`."""
+    events: Any = None
+    """With `stream`, what each server-sent event is encoded from."""
+    media_type: str = "application/json"
+    """Of the answer."""
+    generates: bool = False
+    """Rows run in the engine: an adapter is chosen, the queue may be full, a deadline may pass, the client may leave."""
+    fails: tuple[int, ...] = ()
+    """Statuses that this route answers beyond those that follow from the rest."""
