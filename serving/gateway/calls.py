@@ -20,10 +20,13 @@ from serving.gateway.dialects import Dialect, usage_of
 from serving.gateway.generation import Generation
 from serving.gateway.leasing import lease_of
 from serving.gateway.prompts import Prompt, tokenise
-from serving.gateway.schemas import Answer, ChatRequest, ChunkChoice, CompletionRequest, TextChoice, Usage
 from serving.gateway.text_dialect import TextDialect
 from serving.gateway.trace import Trace
 from serving.gateway.translate import check_stream, grammar_of, messages_of, refuse_unsupported, sampling_of, seeds
+from serving.gateway.wire.answer import Answer
+from serving.gateway.wire.chat import ChatRequest, ChunkChoice
+from serving.gateway.wire.completion import CompletionRequest, TextChoice
+from serving.gateway.wire.generation import Usage
 from serving.grammar import Grammar
 from serving.lease import Lease
 from serving.request import Request, Sampling

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from serving.gateway.dialects import Kind, Spell, finish_reason
 from serving.gateway.generation import Row
-from serving.gateway.schemas import (
+from serving.gateway.wire.chat import (
     AnswerMessage,
     ChatChoice,
     ChatLogprobs,

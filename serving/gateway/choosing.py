@@ -19,7 +19,8 @@ from registry.errors import Invalid, NotFound, Refused
 from registry.manifest import BaseProfile
 from registry.names import DEFAULT_ALIAS, Alias, parse_ref
 from serving.gateway.errors import ModelNotFound
-from serving.gateway.schemas import MixPart, ModelCard
+from serving.gateway.wire.generation import MixPart
+from serving.gateway.wire.model import ModelCard
 from serving.mix import mix_digest
 
 MAX_REMEMBERED = 16_384

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from serving.gateway.generation import Row
-from serving.gateway.schemas import ChatChoice, ChunkChoice, FinishReason, TextChoice, Usage
+from serving.gateway.wire.chat import ChatChoice, ChunkChoice
+from serving.gateway.wire.completion import TextChoice
+from serving.gateway.wire.generation import FinishReason, Usage
 from serving.request import Token
 
 Spell = Callable[[int], str]

@@ -13,8 +13,8 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, NotFound, Refused, Unavailable
-from serving.gateway.schemas import ErrorDetail, ErrorEnvelope
 from serving.gateway.trace import trace_of
+from serving.gateway.wire.error import ErrorDetail, ErrorEnvelope
 from serving.quarantine import Quarantined
 
 
@@ -50,6 +50,14 @@ class Unauthorized(Refused):
     """No credential, or one we do not know."""
 
 
+class Forbidden(Refused):
+    """The caller is known, and lacks the scope."""
+
+
+class ModelForbidden(Refused):
+    """The caller is known, and limited to other models."""
+
+
 class Gone(LorimerError):
     """The client hung up; nobody reads the answer."""
 
@@ -57,6 +65,8 @@ class Gone(LorimerError):
 SHAPES: Mapping[type[LorimerError], Shape] = {
     ModelNotFound: Shape(status=404, type="invalid_request_error", code="model_not_found", can_retry=False),
     Unauthorized: Shape(status=401, type="authentication_error", code="invalid_api_key", can_retry=False),
+    Forbidden: Shape(status=403, type="permission_error", code="insufficient_scope", can_retry=False),
+    ModelForbidden: Shape(status=403, type="permission_error", code="model_not_allowed", can_retry=False),
     Quarantined: Shape(status=503, type="unavailable_error", code="adapter_quarantined", can_retry=False),
     Gone: Shape(status=499, type="client_closed_request", code="client_closed_request", can_retry=False),
     **TABLE,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from serving.base import Base
 from serving.detokenizer import Decoder, Detokenizer
-from serving.gateway.schemas import ChatRequest, CompletionRequest
 from serving.gateway.translate import messages_of, prompts_of
+from serving.gateway.wire.chat import ChatRequest
+from serving.gateway.wire.completion import CompletionRequest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from serving.gateway.dialects import Kind, Spell, finish_reason
 from serving.gateway.generation import Row
 from serving.gateway.prompts import Prompt
-from serving.gateway.schemas import TextChoice, TextLogprobs
+from serving.gateway.wire.completion import TextChoice, TextLogprobs
 from serving.request import Alternatives, Token
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from registry.errors import Invalid
-from serving.gateway.schemas import ChatRequest, CompletionRequest, Generate, Message
+from serving.gateway.wire.chat import ChatRequest, Message
+from serving.gateway.wire.completion import CompletionRequest
+from serving.gateway.wire.generation import Generate
 from serving.request import Sampling
 
 if TYPE_CHECKING:

@@ -19,16 +19,12 @@ from serving.gateway.errors import Gone
 from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.gateway import Gateway
 from serving.gateway.recorder import Answered
-from serving.gateway.schemas import (
-    ChatRequest,
-    CompletionRequest,
-    FeedbackReceipt,
-    FeedbackRequest,
-    ModelCard,
-    ModelList,
-)
 from serving.gateway.streaming import HEADERS, stream
 from serving.gateway.trace import trace_of
+from serving.gateway.wire.chat import ChatRequest
+from serving.gateway.wire.completion import CompletionRequest
+from serving.gateway.wire.feedback import FeedbackReceipt, FeedbackRequest
+from serving.gateway.wire.model import ModelCard, ModelList
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import pytest
 
 from registry.errors import Invalid
 from serving.gateway.bodies import parse
-from serving.gateway.schemas import ChatRequest
+from serving.gateway.wire.chat import ChatRequest
 
 HELLO = '"messages": [{"role": "user", "content": "hi"}]'
 

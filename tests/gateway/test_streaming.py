@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serving.gateway.schemas import ChatRequest, Message
 from serving.gateway.streaming import KEEP_ALIVE, stream
 from serving.gateway.trace import Trace
+from serving.gateway.wire.chat import ChatRequest, Message
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running

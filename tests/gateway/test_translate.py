@@ -7,8 +7,9 @@ import pytest
 
 from registry.errors import Invalid
 from serving.base import Base
-from serving.gateway.schemas import ChatRequest, CompletionRequest
 from serving.gateway.translate import grammar_of, messages_of, prompts_of, refuse_unsupported, sampling_of, seeds
+from serving.gateway.wire.chat import ChatRequest
+from serving.gateway.wire.completion import CompletionRequest
 from serving.grammar import Grammars
 from serving.request import Sampling
 

@@ -1,0 +1,24 @@
+"""The document that a chat and a completion are both written in, whole or a chunk."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from serving.gateway.wire.chat import ChatChoice, ChunkChoice
+from serving.gateway.wire.completion import TextChoice
+from serving.gateway.wire.generation import Usage
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One response document, whole or a chunk: `object` says which, `choices` differ by endpoint."""
+
+    id: str
+    object: Literal["chat.completion", "chat.completion.chunk", "text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice] | list[ChunkChoice] | list[TextChoice]
+    usage: Usage | UnsetType | None = UNSET
