@@ -18,13 +18,14 @@ def up(terminal: Terminal, /, **_: object) -> None:
     worker checkpoint, and exits 0; nothing that was acknowledged is lost.
     """
     from serving.base import load_base
-    from serving.gateway.access import Keys, require_guarded
+    from serving.gateway.access import require_guarded
+    from serving.gateway.credentials import Credentials
     from serving.gateway.server import free_address
     from serving.gateway.server import serve as serve_until_told
     from trainer.together import Together, ensure_registry
 
     settings = terminal.settings
-    require_guarded(settings.host, Keys(settings.api_key_hashes))
+    require_guarded(settings.host, Credentials(settings.api_key_hashes, settings.tenant))
     free_address(settings.host, settings.port)
     registry = ensure_registry(settings, terminal.say)
     base = load_base(settings, terminal.say)

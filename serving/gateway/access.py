@@ -1,50 +1,68 @@
-"""Who may call: hashed API keys, default deny on every route. Knows nothing of what a route does."""
+"""Default deny: every route names the scope that it needs, and a guard on the application asks for it.
+
+    opt={SCOPE: "infer"}             this scope
+    opt={SCOPE: READ}                any one of these scopes
+    opt={SCOPE: ANY}                 any valid credential
+    opt={SCOPE: ..., OPERATOR: True}   of the gateway's own tenant, for what concerns all tenants
+    opt={PUBLIC: True}               nothing
+
+Knows nothing of what a route does, nor of how a credential is checked.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
-import re
 from typing import Any
 
+from litestar import Litestar
 from litestar.connection import ASGIConnection
+from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 
-from registry.errors import Invalid, Refused
-from serving.gateway.errors import Unauthorized
+from registry.errors import Refused
+from registry.keys import Scope
+from serving.gateway.credentials import Credentials
+from serving.gateway.errors import Forbidden
+from serving.gateway.principal import KEY
 
 PUBLIC = "public"
-"""A route opens itself to everybody by carrying this option; all others need a key once there are keys."""
+SCOPE = "scope"
+OPERATOR = "operator"
+ANY: tuple[Scope, ...] = ()
+READ: tuple[Scope, ...] = ("publish", "promote", "train", "admin")
+"""Who works on adapters may look at all of the tenant's; who only asks them questions may not."""
 
 
-class Keys:
-    """The API keys that are let in, known by their SHA-256 only. Without any, only this machine may call."""
-
-    def __init__(self, hashes: str) -> None:
-        self._hashes = tuple(each for each in re.split(r"[\s,]+", hashes.lower()) if each)
-        for each in self._hashes:
-            if not re.fullmatch(r"[0-9a-f]{64}", each):
-                raise Invalid("api_key_hashes takes SHA-256 hashes in hex, separated by commas", param="api_key_hashes")
-
-    def __bool__(self) -> bool:
-        return bool(self._hashes)
-
-    def check(self, authorization: str | None) -> None:
-        """Unauthorized unless the header is `Bearer` and a known key; passes everything when no key is configured."""
-        if not self._hashes:
-            return
-        scheme, _, key = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not key:
-            raise Unauthorized("an API key is needed: send `Authorization: Bearer <key>`")
-        given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
-        if not any(hmac.compare_digest(given, known) for known in self._hashes):
-            raise Unauthorized("this API key is not known here")
+def scopes_of(handler: BaseRouteHandler) -> tuple[Scope, ...]:
+    """The scopes of which a route needs one; none: any credential will do."""
+    scopes: Scope | tuple[Scope, ...] = handler.opt.get(SCOPE, ANY)
+    return scopes if isinstance(scopes, tuple) else (scopes,)
 
 
-def require_guarded(host: str, keys: Keys) -> None:
+def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The guard on the whole application."""
+    if handler.opt.get(PUBLIC):
+        return
+    gateway = connection.app.state.gateway
+    principal = gateway.credentials.principal(connection.headers.get("authorization"))
+    connection.scope["state"][KEY] = principal
+    if scopes := scopes_of(handler):
+        principal.require_any(scopes)
+    if handler.opt.get(OPERATOR) and principal.tenant != gateway.settings.tenant:
+        raise Forbidden(f"this concerns all tenants; {principal.id} belongs to {principal.tenant}")
+
+
+def check_routes(app: Litestar) -> None:
+    """A route that says nothing of who may use it is a mistake of ours; found when the application is made."""
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            methods = handler.http_methods if isinstance(handler, HTTPRouteHandler) else set()
+            assert methods == {"OPTIONS"} or handler.opt.keys() & {SCOPE, PUBLIC}, f"{route.path}: which scope?"
+
+
+def require_guarded(host: str, credentials: Credentials) -> None:
     """Refused when the address is reachable from elsewhere and nothing would check who calls."""
-    if not keys and not is_loopback(host):
+    if not credentials and not is_loopback(host):
         raise Refused(
             f"binding {host} without API keys would open every adapter to the network",
             hint="bind 127.0.0.1, or set LORIMER_API_KEY_HASHES to the SHA-256 of a key",
@@ -58,9 +76,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """The guard on the whole application."""
-    if not handler.opt.get(PUBLIC):
-        connection.app.state.gateway.keys.check(connection.headers.get("authorization"))

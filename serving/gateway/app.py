@@ -7,18 +7,22 @@ from litestar.datastructures import State
 
 from registry.errors import LorimerError
 from serving.gateway import api, operations, v1
-from serving.gateway.access import authorise
+from serving.gateway.access import authorise, check_routes
+from serving.gateway.auditing import record_failure
 from serving.gateway.errors import handle
 from serving.gateway.gateway import Gateway
 
 
 def create_app(gateway: Gateway) -> Litestar:
-    return Litestar(
+    app = Litestar(
         route_handlers=[*v1.ROUTES, *api.ROUTES, *operations.ROUTES],
         guards=[authorise],
+        after_exception=[record_failure],
         exception_handlers={Exception: handle, LorimerError: handle},
         request_max_body_size=gateway.settings.max_body,
         logging_config=None,
         openapi_config=None,
         state=State({"gateway": gateway}),
     )
+    check_routes(app)
+    return app

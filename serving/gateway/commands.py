@@ -19,13 +19,14 @@ def serve(terminal: Terminal, /, **_: object) -> None:
     """
     from registry.adapters import open_registry
     from serving.base import load_base
-    from serving.gateway.access import Keys, require_guarded
+    from serving.gateway.access import require_guarded
+    from serving.gateway.credentials import Credentials
     from serving.gateway.gateway import open_gateway
     from serving.gateway.server import GatewayServer, free_address
     from serving.gateway.server import serve as serve_until_told
 
     settings = terminal.settings
-    require_guarded(settings.host, Keys(settings.api_key_hashes))
+    require_guarded(settings.host, Credentials(settings.api_key_hashes, settings.tenant))
     free_address(settings.host, settings.port)
     registry = open_registry(settings)
     base = load_base(settings, terminal.say)

@@ -27,8 +27,9 @@ from registry.errors import LorimerError
 from registry.settings import Settings
 from serving.base import Base
 from serving.engine import Engine
-from serving.gateway.access import Keys
+from serving.gateway.auditing import Audits
 from serving.gateway.choosing import Catalog
+from serving.gateway.credentials import Credentials
 from serving.gateway.follower import Follower
 from serving.gateway.metrics import Metrics
 from serving.gateway.recorder import Recorder
@@ -56,6 +57,7 @@ class Gateway:
     def __init__(
         self,
         *,
+        gateway_id: str,
         registry: Registry,
         base: Base,
         engine: Engine,
@@ -79,9 +81,10 @@ class Gateway:
         self.captures = captures
         self.settings = settings
         self.monitor = monitor
-        self.keys = Keys(settings.api_key_hashes)
+        self.credentials = Credentials(settings.api_key_hashes, settings.tenant)
         self.log = log or request_log(sys.stderr)
         self.metrics = Metrics([ResidencyCollector(residency), *collectors])
+        self.audits = Audits(registry.store, gateway_id, registry.clock)
         self.draining = False
         self._follower = Follower(catalog, residency, _names(settings.pinned), self.log)
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
@@ -177,6 +180,7 @@ def open_gateway(
     cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes, pause=turns.take)
     catalog = Catalog(registry, cache, base.profile)
     gateway = Gateway(
+        gateway_id=gateway_id,
         registry=registry,
         base=base,
         engine=engine,

@@ -8,7 +8,7 @@ from typing import Any
 from litestar import Response, get
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from serving.gateway.access import PUBLIC
+from serving.gateway.access import ANY, OPERATOR, PUBLIC, SCOPE
 from serving.gateway.exchange import AnyRequest, gateway_of
 
 OPEN: dict[str, Any] = {PUBLIC: True}
@@ -30,13 +30,13 @@ async def ready(request: AnyRequest) -> Response[dict[str, str]]:
     return Response({"status": status}, status_code=503, headers={"retry-after": "1"})
 
 
-@get("/version")
+@get("/version", opt={SCOPE: ANY})
 async def show_version(request: AnyRequest) -> dict[str, str]:
     identity = gateway_of(request).base.profile.identity
     return {"version": version("lorimer"), "base": identity.id, "base_weights": identity.weights_sha256}
 
 
-@get("/metrics")
+@get("/metrics", opt={SCOPE: ANY, OPERATOR: True})
 async def metrics(request: AnyRequest) -> Response[bytes]:
     gateway = gateway_of(request)
     return Response(await gateway.in_thread(gateway.metrics.render), media_type=CONTENT_TYPE_LATEST)

@@ -56,7 +56,7 @@ class GatewayServer:
 
     def start(self) -> GatewayServer:
         """Listen and return once connections are accepted. Unavailable: the port is taken; Refused: open to all."""
-        require_guarded(self.host, self._gateway.keys)
+        require_guarded(self.host, self._gateway.credentials)
         self._address, self.port = free_address(self.host, self.port)
         self._thread.start()
         if not self._listening.wait(START_S) or self._failure is not None:

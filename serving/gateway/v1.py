@@ -14,13 +14,16 @@ from litestar.types import Receive
 
 from registry.captures import FeedbackRecord
 from registry.errors import Invalid, NotFound
+from serving.gateway.access import SCOPE
 from serving.gateway.calls import Body, Call, begin
 from serving.gateway.errors import Gone
 from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.gateway import Gateway
+from serving.gateway.openapi.operation import OPERATION, Operation
 from serving.gateway.recorder import Answered
 from serving.gateway.streaming import HEADERS, stream
 from serving.gateway.trace import trace_of
+from serving.gateway.wire.answer import ChatChunk, ChatCompletion, TextCompletion
 from serving.gateway.wire.chat import ChatRequest
 from serving.gateway.wire.completion import CompletionRequest
 from serving.gateway.wire.feedback import FeedbackReceipt, FeedbackRequest
@@ -29,19 +32,33 @@ from serving.gateway.wire.model import ModelCard, ModelList
 T = TypeVar("T")
 
 
-@post("/v1/chat/completions", status_code=200)
+@post(
+    "/v1/chat/completions",
+    status_code=200,
+    opt={
+        SCOPE: "infer",
+        OPERATION: Operation(body=ChatRequest, answer=ChatCompletion, events=ChatChunk, generates=True),
+    },
+)
 async def chat_completions(request: AnyRequest) -> Response[Any]:
     """Answer a conversation with the adapter that `model` names."""
     return await _generate(request, await read(request, ChatRequest))
 
 
-@post("/v1/completions", status_code=200)
+@post(
+    "/v1/completions",
+    status_code=200,
+    opt={
+        SCOPE: "infer",
+        OPERATION: Operation(body=CompletionRequest, answer=TextCompletion, events=TextCompletion, generates=True),
+    },
+)
 async def completions(request: AnyRequest) -> Response[Any]:
     """Continue one or several prompts with the adapter that `model` names."""
     return await _generate(request, await read(request, CompletionRequest))
 
 
-@get("/v1/models")
+@get("/v1/models", opt={SCOPE: "infer", OPERATION: Operation(answer=ModelList)})
 async def list_models(request: AnyRequest) -> Response[bytes]:
     """The base, and every adapter under each of its aliases."""
     gateway = gateway_of(request)
@@ -49,14 +66,19 @@ async def list_models(request: AnyRequest) -> Response[bytes]:
     return respond(ModelList(data=[_sized(card, gateway) for card in cards]))
 
 
-@get("/v1/models/{model:path}")
+@get("/v1/models/{model:path}", opt={SCOPE: "infer", OPERATION: Operation(answer=ModelCard)})
 async def show_model(request: AnyRequest, model: FromPath[str]) -> Response[bytes]:
+    """One model, named as `model` names one in a request: what it is now."""
     gateway = gateway_of(request)
     card = await gateway.in_thread(gateway.catalog.card, model.removeprefix("/"))
     return respond(_sized(card, gateway))
 
 
-@post("/v1/feedback", status_code=200)
+@post(
+    "/v1/feedback",
+    status_code=200,
+    opt={SCOPE: "infer", OPERATION: Operation(body=FeedbackRequest, answer=FeedbackReceipt)},
+)
 async def feedback(request: AnyRequest) -> Response[bytes]:
     """Record a correction or a rating of an earlier answer; durable once this returns 200."""
     gateway, body = gateway_of(request), await read(request, FeedbackRequest)
