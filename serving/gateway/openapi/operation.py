@@ -1,4 +1,4 @@
-"""What a route says of itself beyond its handler's signature and docstring. Knows neither HTTP nor how it is written down.
+"""What a route says of itself beyond its handler's signature and docstring. Knows not how it is written down.
 
 A route carries it as an option: `opt={SCOPE: "infer", OPERATION: Operation(body=ChatRequest, answer=ChatCompletion)}`.
 """
@@ -25,6 +25,6 @@ class Operation:
     media_type: str = "application/json"
     """Of the answer."""
     generates: bool = False
-    """Rows run in the engine: an adapter is chosen, the queue may be full, a deadline may pass, the client may leave."""
+    """Rows run in the engine: an adapter is chosen, the queue may be full, a deadline may pass, a client may leave."""
     fails: tuple[int, ...] = ()
     """Statuses that this route answers beyond those that follow from the rest."""

@@ -22,3 +22,24 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChatChoice] | list[ChunkChoice] | list[TextChoice]
     usage: Usage | UnsetType | None = UNSET
+
+
+class ChatCompletion(Answer, frozen=True, kw_only=True):
+    """A whole answer to a conversation."""
+
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+
+
+class ChatChunk(Answer, frozen=True, kw_only=True):
+    """A piece of an answer to a conversation."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChunkChoice]
+
+
+class TextCompletion(Answer, frozen=True, kw_only=True):
+    """A continuation of a text, or with `stream` a piece of one."""
+
+    object: Literal["text_completion"]
+    choices: list[TextChoice]
