@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from registry.audit import Record
 from registry.jobs import Job
 from registry.log import Event
 from registry.ops import Op
@@ -73,3 +74,9 @@ class CaseList(msgspec.Struct, frozen=True, kw_only=True):
     """Versions that misbehaved while serving."""
 
     quarantined: Sequence[Case]
+
+
+class AuditTrail(msgspec.Struct, frozen=True, kw_only=True):
+    """What was changed through the gateway, newest first."""
+
+    records: Sequence[Record]
