@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError, timeout
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -50,7 +51,8 @@ class Entrance:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", trace.request_id.encode("latin-1"))]
+                ours = {"x-request-id": trace.request_id, **trace.headers}
+                message["headers"] = [*message["headers"], *_raw(ours)]
             await send(message)
 
         self.in_flight += 1
@@ -84,6 +86,10 @@ class Entrance:
             **timings,
             **failure,
         )
+
+
+def _raw(headers: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
+    return ((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items())
 
 
 async def _swallow(receive: Receive) -> None:

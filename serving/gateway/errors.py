@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar import Request, Response
@@ -40,6 +40,8 @@ TABLE: Mapping[type[LorimerError], Shape] = {
 }
 UNEXPECTED = Shape(status=500, type="server_error", code="internal_error", can_retry=False)
 UNAVAILABLE_RETRY_S = 1
+LimitedBy = Literal["requests", "tokens"]
+"""Which budget is used up; OpenAI tells it as the error's `type`."""
 
 
 class ModelNotFound(NotFound):
@@ -58,6 +60,22 @@ class ModelForbidden(Refused):
     """The caller is known, and limited to other models."""
 
 
+class RateLimited(Busy):
+    """The caller has used up what it may use for now."""
+
+    def __init__(self, message: str, *, hint: str = "", budget: LimitedBy, retry_after_s: float) -> None:
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
+        self.budget = budget
+
+
+class RequestTooLarge(LorimerError):
+    """More than the caller may ever use at once."""
+
+
+class DeadlinePassed(LorimerError):
+    """The time in which the caller wanted its answer is over."""
+
+
 class Gone(LorimerError):
     """The client hung up; nobody reads the answer."""
 
@@ -68,6 +86,9 @@ SHAPES: Mapping[type[LorimerError], Shape] = {
     Forbidden: Shape(status=403, type="permission_error", code="insufficient_scope", can_retry=False),
     ModelForbidden: Shape(status=403, type="permission_error", code="model_not_allowed", can_retry=False),
     Quarantined: Shape(status=503, type="unavailable_error", code="adapter_quarantined", can_retry=False),
+    RateLimited: Shape(status=429, type="requests", code="rate_limit_exceeded", can_retry=True),
+    RequestTooLarge: Shape(status=429, type="tokens", code="rate_limit_exceeded", can_retry=False),
+    DeadlinePassed: Shape(status=504, type="timeout_error", code="deadline_exceeded", can_retry=False),
     Gone: Shape(status=499, type="client_closed_request", code="client_closed_request", can_retry=False),
     **TABLE,
 }
@@ -86,7 +107,8 @@ def envelope(error: BaseException) -> ErrorEnvelope:
         param: str | None = "model"
     else:
         param = error.param if isinstance(error, Invalid) else None
-    return ErrorEnvelope(error=ErrorDetail(message=_message(error), type=shape.type, param=param, code=code))
+    kind = error.budget if isinstance(error, RateLimited) else shape.type
+    return ErrorEnvelope(error=ErrorDetail(message=_message(error), type=kind, param=param, code=code))
 
 
 def _message(error: BaseException) -> str:

@@ -25,6 +25,8 @@ class Trace:
     seconds: dict[str, float] = field(default_factory=dict)
     started_at: float = field(default_factory=time.perf_counter)
     failure: BaseException | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    """For whatever response there will be, an error's too."""
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:

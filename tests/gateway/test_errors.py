@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, NotFound, Refused, Unavailable
-from serving.gateway.errors import SHAPES, TABLE, ModelNotFound, Unauthorized, envelope, shape_of
+from serving.gateway.errors import (
+    SHAPES,
+    TABLE,
+    DeadlinePassed,
+    ModelNotFound,
+    RateLimited,
+    RequestTooLarge,
+    Unauthorized,
+    envelope,
+    shape_of,
+)
 from serving.quarantine import Quarantined
 
 
@@ -26,6 +36,10 @@ from serving.quarantine import Quarantined
         (Refused("x"), 403, "permission_error", "refused", None),
         (Unauthorized("x"), 401, "authentication_error", "invalid_api_key", None),
         (Busy("x"), 503, "overloaded_error", "overloaded", None),
+        (RateLimited("x", budget="requests", retry_after_s=2), 429, "requests", "rate_limit_exceeded", None),
+        (RateLimited("x", budget="tokens", retry_after_s=2), 429, "tokens", "rate_limit_exceeded", None),
+        (RequestTooLarge("x"), 429, "tokens", "rate_limit_exceeded", None),
+        (DeadlinePassed("x"), 504, "timeout_error", "deadline_exceeded", None),
         (Quarantined("x"), 503, "unavailable_error", "adapter_quarantined", None),
         (Unavailable("x"), 503, "unavailable_error", "unavailable", None),
         (Corrupt("x"), 500, "server_error", "corrupt", None),
@@ -49,4 +63,4 @@ def test_an_unforeseen_error_does_not_show_its_inside() -> None:
 
 
 def test_only_what_may_pass_can_be_retried() -> None:
-    assert {kind for kind, shape in SHAPES.items() if shape.can_retry} == {Busy, Unavailable}
+    assert {kind for kind, shape in SHAPES.items() if shape.can_retry} == {Busy, RateLimited, Unavailable}
