@@ -5,6 +5,8 @@ Knows digests only; whether a digest still lives is asked of whoever calls.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -37,15 +39,24 @@ def heaviest(targets: Targets) -> str | None:
     return min(targets, key=lambda digest: (-targets[digest], digest), default=None)
 
 
-def pick(targets: Targets, at: float) -> str:
-    """The target at a point of [0, 1), when all are laid end to end by weight, the heaviest first."""
-    ordered = sorted(targets, key=lambda digest: (-targets[digest], digest))
-    reached, total = 0.0, sum(targets.values())
-    for digest in ordered:
-        reached += targets[digest] / total
-        if at < reached:
-            return digest
-    return ordered[-1]
+def pick(targets: Targets, draw: str) -> str:
+    """The target that `draw` falls to: each one's share of all draws is its weight, the same for whoever asks.
+
+    Weighted rendezvous: every target draws an exponential time from its digest and `draw`, as fast as it is heavy, and
+    the first to ring is taken. A weight that grows only takes draws over from the others, and gives none up.
+    """
+
+    def rings_at(digest: str) -> float:
+        weight = targets[digest]
+        return -math.log(_uniform(f"{digest}\0{draw}")) / weight if weight > 0 else math.inf
+
+    return min(sorted(targets), key=rings_at)
+
+
+def _uniform(text: str) -> float:
+    """A number in (0, 1) that only the text decides."""
+    drawn = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return (int.from_bytes(drawn[:8]) + 0.5) / 2.0**64
 
 
 def standing(aliases: Mapping[str, str], splits: Mapping[str, Targets], alias: str) -> dict[str, float]:

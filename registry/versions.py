@@ -155,19 +155,26 @@ class AdapterState(msgspec.Struct, frozen=True, kw_only=True):
                 return targets
         raise NotFound(f"{self.adapter}@{alias} has no earlier version to roll back to")
 
-    def servable(self, selector: Selector, *, at: float = 0.0) -> Version:
+    def servable(self, selector: Selector, *, draw: str | None = None) -> Version:
         """As `select`; a quarantined version only for those who give its whole digest.
 
-        `at` in [0, 1) picks among an alias's versions, laid end to end by weight, the heaviest first.
+        `draw` picks among an alias's versions by weight, the same one for the same draw; None means the heaviest.
         """
-        split = self.splits.get(selector.name) if isinstance(selector, Alias) else None
-        version = self.select(Digest(pick(split, at).removeprefix("sha256:")) if split else selector)
+        version = self.select(selector if draw is None else self._drawn(selector, draw))
         if version.digest in self.quarantined and str(selector) != version.digest:
             raise Refused(
                 f"{version.name} is quarantined: {self.quarantined[version.digest] or 'no reason given'}",
                 hint=f"roll back, or ask for {self.adapter}@{version.digest}",
             )
         return version
+
+    def _drawn(self, selector: Selector, draw: str) -> Selector:
+        """One version of a split alias; everything else means what it says."""
+        split = self.splits.get(selector.name) if isinstance(selector, Alias) else None
+        if not split:
+            return selector
+        place = f"{self.tenant}/{self.adapter}@{selector}"
+        return Digest(pick(split, f"{place}\0{draw}").removeprefix("sha256:"))
 
     def _aliased(self, alias: str) -> Version:
         if (digest := self.aliases.get(alias)) is None:
