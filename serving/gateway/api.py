@@ -10,6 +10,7 @@ from registry.log import Event
 from registry.ops import Op
 from registry.versions import AdapterState
 from serving.gateway.access import READ, SCOPE
+from serving.gateway.auditing import audit
 from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.openapi.operation import OPERATION, Operation
 from serving.gateway.trace import trace_of
@@ -57,6 +58,7 @@ async def move_alias(request: AnyRequest, name: FromPath[str], alias: FromPath[s
     """Point an alias to a version, comparing and swapping when `expect` is given."""
     gateway, body = gateway_of(request), await read(request, AliasRequest)
     _note(request, name, alias)
+    await audit(request, "alias.move", adapter=name, alias=alias, to=body.to, reason=body.reason)
     event = await gateway.in_thread(
         gateway.registry.alias, name, alias, body.to, expect=body.expect, reason=body.reason
     )
@@ -72,6 +74,7 @@ async def roll_back(request: AnyRequest, name: FromPath[str], alias: FromPath[st
     """Put an alias back to where its log says it stood before."""
     gateway, body = gateway_of(request), await read(request, RollbackRequest)
     _note(request, name, alias)
+    await audit(request, "alias.rollback", adapter=name, alias=alias, reason=body.reason)
     version = await gateway.in_thread(gateway.registry.rollback, name, alias, body.reason, expect=body.expect)
     return respond(RolledBack(adapter=name, alias=alias, version=version.number, digest=version.digest))
 
@@ -101,6 +104,7 @@ async def quarantined(request: AnyRequest) -> Response[bytes]:
 async def release(request: AnyRequest, digest: FromPath[str]) -> Response[bytes]:
     """Serve a quarantined version again."""
     trace_of(request).fields |= {"digest": digest}
+    await audit(request, "quarantine.release", digest=digest)
     return respond(gateway_of(request).quarantine.release(digest))
 
 

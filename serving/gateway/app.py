@@ -6,7 +6,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from registry.errors import LorimerError
-from serving.gateway import api, operations, v1
+from serving.gateway import api, audit_route, operations, v1
 from serving.gateway.access import authorise, check_routes
 from serving.gateway.auditing import record_failure
 from serving.gateway.errors import handle
@@ -15,7 +15,7 @@ from serving.gateway.gateway import Gateway
 
 def create_app(gateway: Gateway) -> Litestar:
     app = Litestar(
-        route_handlers=[*v1.ROUTES, *api.ROUTES, *operations.ROUTES],
+        route_handlers=[*v1.ROUTES, *api.ROUTES, *audit_route.ROUTES, *operations.ROUTES],
         guards=[authorise],
         after_exception=[record_failure],
         exception_handlers={Exception: handle, LorimerError: handle},

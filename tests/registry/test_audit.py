@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from lorimer import cli
+from registry.adapters import Registry
 from registry.audit import AuditLog
 from registry.directory import DirectoryStore
 from registry.errors import Corrupt, Invalid
@@ -88,3 +92,24 @@ def test_altering_or_taking_out_is_noticed(store: DirectoryStore) -> None:
     altered.unlink()
     with pytest.raises(Corrupt, match="missing"):
         AuditLog(store, "acme", "g").verify()
+
+
+def test_the_verb_shows_and_verifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    Registry(store).init()
+    log = AuditLog(store, "default", "g", Clock())
+    log.record("key:a", "alias.move", {"adapter": "x", "to": "v2", "reason": ""}, "req-1")
+    log.failed(log.record("key:b", "key.revoke", {"key": "c"}), "key:b", "not_found: no key c")
+    monkeypatch.setenv("LORIMER_STORE", f"file://{tmp_path}/store")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(cli, ["audit", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert "key:a  alias.move  adapter=x to=v2  req-1    done" in run()
+    assert "failed: not_found: no key c" in run("--actor", "key:b")
+    assert run("--since", "2026-01-01").strip() == "nothing on record"
+    assert [each["action"] for each in json.loads(run("--json"))] == ["key.revoke", "alias.move"]
+    assert json.loads(run("--verify", "--json"))["actions"] == 2
