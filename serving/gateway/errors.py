@@ -11,10 +11,11 @@ from typing import Any, Literal
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from msgspec import UNSET
 
 from registry.errors import Busy, Conflict, Corrupt, Invalid, LorimerError, NotFound, Refused, Unavailable
 from serving.gateway.trace import trace_of
-from serving.gateway.wire.error import ErrorDetail, ErrorEnvelope
+from serving.gateway.wire.error import ErrorDetail, ErrorEnvelope, Problem
 from serving.quarantine import Quarantined
 
 
@@ -40,6 +41,7 @@ TABLE: Mapping[type[LorimerError], Shape] = {
 }
 UNEXPECTED = Shape(status=500, type="server_error", code="internal_error", can_retry=False)
 UNAVAILABLE_RETRY_S = 1
+GONE = 499
 LimitedBy = Literal["requests", "tokens"]
 """Which budget is used up; OpenAI tells it as the error's `type`."""
 
@@ -89,7 +91,7 @@ SHAPES: Mapping[type[LorimerError], Shape] = {
     RateLimited: Shape(status=429, type="requests", code="rate_limit_exceeded", can_retry=True),
     RequestTooLarge: Shape(status=429, type="tokens", code="rate_limit_exceeded", can_retry=False),
     DeadlinePassed: Shape(status=504, type="timeout_error", code="deadline_exceeded", can_retry=False),
-    Gone: Shape(status=499, type="client_closed_request", code="client_closed_request", can_retry=False),
+    Gone: Shape(status=GONE, type="client_closed_request", code="client_closed_request", can_retry=False),
     **TABLE,
 }
 
@@ -119,12 +121,17 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     """Litestar's exception handler for every route."""
     under_v1 = request.url.path.startswith("/v1/")
     trace_of(request).failure = error
+    if under_v1 and not isinstance(error, HTTPException):
+        told = envelope(error).error
+        request.app.state.gateway.metrics.rejects.labels(told.code or told.type).inc()
+    return answer(error, under_v1)
+
+
+def answer(error: Exception, under_v1: bool) -> Response[bytes]:
+    """The error as it is told: status, document and headers."""
     if isinstance(error, HTTPException):
         return _framework(error, under_v1)
     shape = shape_of(error)
-    if under_v1:
-        told = envelope(error).error
-        request.app.state.gateway.metrics.rejects.labels(told.code or told.type).inc()
     if under_v1:
         return _respond(shape.status, envelope(error), "application/json", _headers(error, shape))
     return _respond(shape.status, _problem(error, shape), "application/problem+json", _headers(error, shape))
@@ -139,19 +146,20 @@ def _headers(error: Exception, shape: Shape) -> dict[str, str]:
     return {"retry-after": str(max(1, math.ceil(wait_s)))}
 
 
-def _problem(error: Exception, shape: Shape) -> dict[str, Any]:
-    problem: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(shape.status).phrase,
-        "status": shape.status,
-        "detail": _message(error),
-        "kind": error.kind if isinstance(error, LorimerError) else "internal_error",
-    }
-    if isinstance(error, Invalid) and error.param:
-        problem["param"] = error.param
-    if isinstance(error, Conflict) and error.actual is not None:
-        problem["actual"] = error.actual
-    return problem
+def _problem(error: Exception, shape: Shape) -> Problem:
+    return Problem(
+        title=_phrase(shape.status),
+        status=shape.status,
+        detail=_message(error),
+        kind=error.kind if isinstance(error, LorimerError) else "internal_error",
+        param=(isinstance(error, Invalid) and error.param) or UNSET,
+        actual=error.actual if isinstance(error, Conflict) and error.actual is not None else UNSET,
+    )
+
+
+def _phrase(status: int) -> str:
+    """499, a client that hung up, has no phrase in the standard."""
+    return "Client Closed Request" if status == GONE else HTTPStatus(status).phrase
 
 
 def _framework(error: HTTPException, under_v1: bool) -> Response[bytes]:
@@ -160,7 +168,7 @@ def _framework(error: HTTPException, under_v1: bool) -> Response[bytes]:
     phrase = HTTPStatus(status).phrase
     headers = {"x-should-retry": "false", **(error.headers or {})}
     if not under_v1:
-        problem = {"type": "about:blank", "title": phrase, "status": status, "detail": error.detail or phrase}
+        problem = Problem(title=phrase, status=status, detail=error.detail or phrase)
         return _respond(status, problem, "application/problem+json", headers)
     code = phrase.lower().replace(" ", "_")
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
