@@ -52,7 +52,7 @@ class Bench:
         self._serial = 0
 
     def lease(self, name: str) -> Lease:
-        digest = self.gateway.catalog.choose(name).digest
+        digest = self.gateway.home.catalog.choose(name).digest
         assert digest is not None
         return self.gateway.residency.acquire(digest)
 

@@ -56,7 +56,7 @@ class Lending:
 
     @contextlib.contextmanager
     def lend(self, name: str) -> Iterator[LoadedAdapter]:
-        digest = self._gateway.catalog.choose(name).digest
+        digest = self._gateway.home.catalog.choose(name).digest
         assert digest is not None
         with self._gateway.residency.acquire(digest) as lease:
             yield lease.adapter

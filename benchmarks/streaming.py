@@ -41,7 +41,7 @@ def jobs(each: int, seed: int, vocab_size: int) -> list[Job]:
 def directly(gateway: Gateway, todo: list[Job]) -> float:
     """Tokens per second, with the adapters leased beforehand."""
     with contextlib.ExitStack() as leases:
-        digests = {job.adapter: gateway.catalog.choose(str(job.adapter)).digest for job in todo}
+        digests = {job.adapter: gateway.home.catalog.choose(str(job.adapter)).digest for job in todo}
         held = {
             name: leases.enter_context(gateway.residency.acquire(str(digest))).adapter
             for name, digest in digests.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -59,9 +60,17 @@ class Registry(Ledger):
     ) -> None:
         super().__init__(store, tenant, clock, actor, trust=trust, format=format)
         self.catalog = Catalog(self)
-        self._neighbours = Neighbours(
-            self.tenant, lambda owner: Registry(store, owner, clock, self.actor, trust=self.trust)
-        )
+        self._neighbours = Neighbours(self.tenant, self.of_tenant)
+
+    def of_tenant(self, tenant: str) -> Registry:
+        """Another tenant's adapters in the same store, for whoever may act for that one."""
+        return Registry(self.store, tenant, self.clock, self.actor, trust=self.trust, format=self.format)
+
+    def acting_as(self, actor: str) -> Registry:
+        """The same registry, in whose events another actor is named."""
+        other = copy(self)
+        other.actor = actor
+        return other
 
     def init(self, *, read_only: bool = False, writer: str | None = None) -> Marker:
         """Probe the store and create registry.json; a store that fails is Refused unless read-only."""

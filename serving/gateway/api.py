@@ -5,6 +5,8 @@ from __future__ import annotations
 from litestar import Response, get, post
 from litestar.params import FromPath
 
+from registry.adapters import Registry
+from registry.errors import NotFound
 from registry.jobs import Jobs
 from registry.log import Event
 from registry.ops import Op
@@ -13,6 +15,8 @@ from serving.gateway.access import READ, SCOPE
 from serving.gateway.auditing import audit
 from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.openapi.operation import OPERATION, Operation
+from serving.gateway.principal import principal_of
+from serving.gateway.tenancy import tenant_of
 from serving.gateway.trace import trace_of
 from serving.gateway.wire.api import (
     AdapterList,
@@ -30,23 +34,23 @@ from serving.quarantine import Case
 @get("/api/adapters", opt={SCOPE: READ, OPERATION: Operation(answer=AdapterList)})
 async def list_adapters(request: AnyRequest) -> Response[bytes]:
     """Every adapter in a line: its versions, aliases, base, metrics and tags."""
-    gateway = gateway_of(request)
-    summaries = await gateway.in_thread(gateway.registry.list)
-    return respond(AdapterList(adapters=summaries))
+    summaries = await gateway_of(request).in_thread(tenant_of(request).registry.list)
+    may_use = principal_of(request).may_use
+    return respond(AdapterList(adapters=[summary for summary in summaries if may_use(summary.adapter)]))
 
 
 @get("/api/adapters/{name:str}", opt={SCOPE: READ, OPERATION: Operation(answer=AdapterState)})
 async def show_adapter(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     """Versions with their manifests, aliases with their history, and the policy."""
-    gateway = gateway_of(request)
-    return respond(await gateway.in_thread(gateway.registry.state, name))
+    principal_of(request).require_use(name)
+    return respond(await gateway_of(request).in_thread(tenant_of(request).registry.state, name))
 
 
 @get("/api/adapters/{name:str}/log", opt={SCOPE: READ, OPERATION: Operation(answer=EventList)})
 async def show_log(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     """Every event that ever changed the adapter, oldest first."""
-    gateway = gateway_of(request)
-    return respond(EventList(events=await gateway.in_thread(gateway.registry.log, name)))
+    principal_of(request).require_use(name)
+    return respond(EventList(events=await gateway_of(request).in_thread(tenant_of(request).registry.log, name)))
 
 
 @post(
@@ -56,13 +60,10 @@ async def show_log(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
 )
 async def move_alias(request: AnyRequest, name: FromPath[str], alias: FromPath[str]) -> Response[bytes]:
     """Point an alias to a version, comparing and swapping when `expect` is given."""
-    gateway, body = gateway_of(request), await read(request, AliasRequest)
-    _note(request, name, alias)
+    registry, body = _changing(request, name, alias), await read(request, AliasRequest)
     await audit(request, "alias.move", adapter=name, alias=alias, to=body.to, reason=body.reason)
-    event = await gateway.in_thread(
-        gateway.registry.alias, name, alias, body.to, expect=body.expect, reason=body.reason
-    )
-    return respond(event)
+    in_thread = gateway_of(request).in_thread
+    return respond(await in_thread(registry.alias, name, alias, body.to, expect=body.expect, reason=body.reason))
 
 
 @post(
@@ -72,44 +73,51 @@ async def move_alias(request: AnyRequest, name: FromPath[str], alias: FromPath[s
 )
 async def roll_back(request: AnyRequest, name: FromPath[str], alias: FromPath[str]) -> Response[bytes]:
     """Put an alias back to where its log says it stood before."""
-    gateway, body = gateway_of(request), await read(request, RollbackRequest)
-    _note(request, name, alias)
+    registry, body = _changing(request, name, alias), await read(request, RollbackRequest)
     await audit(request, "alias.rollback", adapter=name, alias=alias, reason=body.reason)
-    version = await gateway.in_thread(gateway.registry.rollback, name, alias, body.reason, expect=body.expect)
+    in_thread = gateway_of(request).in_thread
+    version = await in_thread(registry.rollback, name, alias, body.reason, expect=body.expect)
     return respond(RolledBack(adapter=name, alias=alias, version=version.number, digest=version.digest))
 
 
 @get("/api/drift", opt={SCOPE: READ, OPERATION: Operation(answer=DriftList)})
 async def drift(request: AnyRequest) -> Response[bytes]:
     """The state of every watched adapter."""
-    gateway = gateway_of(request)
-    return respond(DriftList(adapters=await gateway.in_thread(gateway.drift)))
+    return respond(DriftList(adapters=await gateway_of(request).in_thread(tenant_of(request).drift)))
 
 
 @get("/api/jobs", opt={SCOPE: READ, OPERATION: Operation(answer=JobList)})
-async def jobs(request: AnyRequest) -> Response[bytes]:
+async def list_jobs(request: AnyRequest) -> Response[bytes]:
     """Retraining jobs: what asked for them, who works on them, and what came of them."""
-    gateway = gateway_of(request)
-    registry = gateway.registry
-    return respond(JobList(jobs=await gateway.in_thread(Jobs(registry.store, registry.tenant, registry.clock).list)))
+    registry = tenant_of(request).registry
+    jobs = Jobs(registry.store, registry.tenant, registry.clock)
+    return respond(JobList(jobs=await gateway_of(request).in_thread(jobs.list)))
 
 
 @get("/api/quarantine", opt={SCOPE: READ, OPERATION: Operation(answer=CaseList)})
 async def quarantined(request: AnyRequest) -> Response[bytes]:
     """Versions that misbehaved while serving, and why."""
-    return respond(CaseList(quarantined=gateway_of(request).quarantine.cases()))
+    tenant = tenant_of(request)
+    return respond(CaseList(quarantined=tenant.cases(gateway_of(request).quarantine)))
 
 
 @post("/api/quarantine/{digest:str}/release", opt={SCOPE: "admin", OPERATION: Operation(answer=Case)}, status_code=200)
 async def release(request: AnyRequest, digest: FromPath[str]) -> Response[bytes]:
     """Serve a quarantined version again."""
     trace_of(request).fields |= {"digest": digest}
+    tenant, quarantine = tenant_of(request), gateway_of(request).quarantine
+    if digest not in {case.digest for case in tenant.cases(quarantine)}:
+        raise NotFound(f"{digest} is not quarantined")
     await audit(request, "quarantine.release", digest=digest)
-    return respond(gateway_of(request).quarantine.release(digest))
+    return respond(quarantine.release(digest))
 
 
-def _note(request: AnyRequest, name: str, alias: str) -> None:
+def _changing(request: AnyRequest, name: str, alias: str) -> Registry:
+    """The registry in whose events the caller is named."""
     trace_of(request).fields |= {"adapter": name, "alias": alias}
+    principal, registry = principal_of(request), tenant_of(request).registry
+    principal.require_use(name)
+    return registry.acting_as(f"{principal.id} via {registry.actor}")
 
 
-ROUTES = [list_adapters, show_adapter, show_log, move_alias, roll_back, drift, jobs, quarantined, release]
+ROUTES = [list_adapters, show_adapter, show_log, move_alias, roll_back, drift, list_jobs, quarantined, release]

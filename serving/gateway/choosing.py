@@ -1,29 +1,26 @@
 """Which weights a request's `model` means: the bare base, or one version resolved once to its digest.
 
-Remembers versions by digest, so that the residency can fetch by digest alone. Opens no file itself.
+What is chosen is made known, so that it can be fetched by digest alone. Opens no file itself.
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Lock
 
-from registry.adapters import Registry, Version
-from registry.cache import AdapterCache
+from registry.adapters import AdapterState, Registry, Version
 from registry.errors import Invalid, NotFound, Refused
 from registry.manifest import BaseProfile
-from registry.names import DEFAULT_ALIAS, Alias, parse_ref
+from registry.names import DEFAULT_ALIAS, Alias, ModelRef, parse_ref
 from serving.gateway.errors import ModelNotFound
+from serving.gateway.known import Known
 from serving.gateway.wire.generation import MixPart
 from serving.gateway.wire.model import ModelCard
 from serving.mix import mix_digest
 
-MAX_REMEMBERED = 16_384
 MAX_FOLLOWED = 4096
 
 
@@ -52,6 +49,10 @@ class Choice:
     is_shared: bool = False
     """Whether another tenant owns it; then it is neither observed nor captured here."""
     parts: tuple[Part, ...] = ()
+    alias: str | None = None
+    """The alias it was named by."""
+    share: float | None = None
+    """The part of the alias's traffic that this version gets, where others get the rest."""
     instead_of: str | None = None
     """The digest that the alias stands at, whose stored bytes are damaged; `version` is what it meant before."""
 
@@ -83,6 +84,10 @@ class Choice:
         if self.version is None:
             return {"x-base-digest": self.fingerprint}
         headers = {"x-adapter-digest": self.version.digest, "x-adapter-version": str(self.version.number)}
+        if self.alias is not None:
+            headers["x-adapter-alias"] = self.alias
+        if self.share is not None:
+            headers["x-adapter-share"] = f"{self.share:.4g}"
         return headers if self.instead_of is None else headers | {"x-adapter-instead-of": self.instead_of}
 
 
@@ -92,53 +97,80 @@ class Catalog:
     def __init__(
         self,
         registry: Registry,
-        cache: AdapterCache,
+        known: Known,
         profile: BaseProfile,
         *,
         rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.registry = registry
-        self._cache = cache
+        self.known = known
         self._base_fingerprint = f"sha256:{profile.identity.weights_sha256.removeprefix('sha256:')}"
         self.base_names = tuple(dict.fromkeys((profile.identity.id, *profile.names)))
         self._rng = rng or random.Random()
-        self._clock = clock
-        self._versions: OrderedDict[str, tuple[Version, float]] = OrderedDict()
-        """Digest -> version, and when it was chosen last; the latest at the end."""
-        self._followed: OrderedDict[str, str] = OrderedDict()
+        self._followed: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._lock = Lock()
 
-    def draw(self, model: str) -> Choice:
-        """As `choose`; of an alias that stands at several versions, any one as often as its weight says."""
-        return self.choose(model, at=self._rng.random())
+    def draw(self, model: str, sticky: str | None) -> Choice:
+        """As `choose`; of an alias that stands at several versions, any one as often as its weight says.
 
-    def choose(self, model: str, *, at: float = 0.0) -> Choice:
+        The same `sticky` gets the same version on every gateway, for as long as the weights stand; None gets any.
+        """
+        return self.choose(model, draw=self._rng.randbytes(16).hex() if sticky is None else sticky)
+
+    def choose(self, model: str, *, draw: str | None = None) -> Choice:
         """Resolve freshly from the log's tail; ModelNotFound for anything this tenant cannot reach.
 
-        `at` in [0, 1) picks among several versions of one alias, laid end to end by weight, the heaviest first.
+        `draw` picks among several versions of one alias; without it, it is the heaviest.
         """
         if model in self.base_names:
             return Choice(model, None, self._base_fingerprint)
+        ref, state = self._reach(model)
+        try:
+            version = state.servable(ref.selector, draw=draw)
+        except NotFound as error:
+            raise ModelNotFound(f"the model {model!r} does not exist") from error
+        self.known.remember(version)
+        choice = Choice(
+            model,
+            version,
+            version.digest,
+            captured=state.policy.get("capture") is True,
+            is_shared=version.tenant != self.registry.tenant,
+        )
+        if not isinstance(ref.selector, Alias):
+            return choice
+        alias = ref.selector.name
+        standing = state.standing(alias)
+        self._follow(model, frozenset(standing))
+        share = standing[version.digest] / sum(standing.values()) if len(standing) > 1 else None
+        return replace(choice, alias=alias, share=share)
+
+    def arms(self, model: str) -> frozenset[str]:
+        """The digests of everything that a model may mean now; empty for the base."""
+        if model in self.base_names:
+            return frozenset()
+        ref, state = self._reach(model)
+        standing = state.standing(ref.selector.name) if isinstance(ref.selector, Alias) else {}
+        arms = [state.find(digest) for digest in standing] or [state.select(ref.selector)]
+        usable = [arm for arm in arms if arm is not None and arm.digest not in state.quarantined]
+        for arm in usable:
+            self.known.remember(arm)
+        return frozenset(arm.digest for arm in usable)
+
+    def _reach(self, model: str) -> tuple[ModelRef, AdapterState]:
         try:
             ref = parse_ref(model)
-            state = self.registry.reach(ref)
-            version = state.servable(ref.selector, at=at)
+            return ref, self.registry.reach(ref)
         except (NotFound, Invalid) as error:
             raise ModelNotFound(f"the model {model!r} does not exist") from error
-        self._remember(version)
-        if isinstance(ref.selector, Alias):
-            self._follow(model, state.aliases[ref.selector.name])
-        is_shared = version.tenant != self.registry.tenant
-        return Choice(model, version, version.digest, captured=state.policy.get("capture") is True, is_shared=is_shared)
 
-    def mix(self, model: str, wanted: Sequence[MixPart]) -> Choice:
-        """Resolve every part as `choose` would; the mix is applied to the base, which `model` must name."""
+    def mix(self, model: str, wanted: Sequence[MixPart], sticky: str | None) -> Choice:
+        """Resolve every part as `draw` would; the mix is applied to the base, which `model` must name."""
         if model not in self.base_names:
             raise Invalid(f"with adapters, model names the base: {self.base_names[0]!r}", param="model")
         parts: list[Part] = []
         for index, each in enumerate(wanted):
-            version, where = self.choose(each.model).version, f"adapters[{index}].model"
+            version, where = self.draw(each.model, sticky).version, f"adapters[{index}].model"
             if version is None:
                 raise Invalid("the base is part of every mix; name an adapter", param=where)
             if any(version.digest == part.version.digest for part in parts):
@@ -160,49 +192,20 @@ class Catalog:
         version = state.find(max(targets, key=lambda digest: targets[digest]))
         if version is None or version.digest == damaged.digest:
             return None
-        self._remember(version)
-        return replace(damaged, version=version, fingerprint=version.digest, instead_of=damaged.digest)
+        self.known.remember(version)
+        return replace(damaged, version=version, fingerprint=version.digest, share=None, instead_of=damaged.digest)
 
-    def name_of(self, digest: str) -> str:
-        """`adapter@v3` for a version that was chosen before."""
-        with self._lock:
-            known = self._versions.get(digest)
-        return digest[:19] if known is None else known[0].name
-
-    def fetch(self, digest: str) -> Path:
-        """The verified local directory of a version that was chosen before."""
-        with self._lock:
-            known = self._versions.get(digest)
-        if known is None:
-            raise NotFound(f"no request has chosen {digest}")
-        return self._cache.path(known[0])
-
-    def wanted(self, within_s: float, pinned: Collection[str]) -> list[Version]:
-        """Versions of this tenant that were chosen within so many seconds, or are among the digests `pinned`."""
-        since = self._clock() - within_s
-        with self._lock:
-            known = list(self._versions.values())
-        ours = [(version, at) for version, at in known if version.tenant == self.registry.tenant]
-        return [version for version, at in ours if at >= since or version.digest in pinned]
-
-    def followed(self) -> list[tuple[str, str]]:
-        """The models by alias that were asked for lately, and the digest that each meant last."""
+    def followed(self) -> list[tuple[str, frozenset[str]]]:
+        """The models by alias that were asked for lately, and the digests that each meant last."""
         with self._lock:
             return list(self._followed.items())
 
-    def _follow(self, model: str, digest: str) -> None:
+    def _follow(self, model: str, digests: frozenset[str]) -> None:
         with self._lock:
-            self._followed[model] = digest
+            self._followed[model] = digests
             self._followed.move_to_end(model)
             while len(self._followed) > MAX_FOLLOWED:
                 self._followed.popitem(last=False)
-
-    def _remember(self, version: Version) -> None:
-        with self._lock:
-            self._versions[version.digest] = version, self._clock()
-            self._versions.move_to_end(version.digest)
-            while len(self._versions) > MAX_REMEMBERED:
-                self._versions.popitem(last=False)
 
     def cards(self) -> list[ModelCard]:
         """Every name a request may use: the base, and each adapter under each alias (bare for the default one)."""

@@ -34,7 +34,7 @@ def serve(terminal: Terminal, /, **_: object) -> None:
     server = GatewayServer(gateway)
 
     def announce() -> None:
-        model = gateway.catalog.base_names[0]
+        model = gateway.home.catalog.base_names[0]
         example = (
             f"curl {server.url}/v1/chat/completions -H 'content-type: application/json' "
             f'-d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''

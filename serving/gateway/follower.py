@@ -40,8 +40,8 @@ class Follower:
         self._catalog = catalog
         self._residency = residency
         self._watch = Watch(catalog.registry, log)
-        self._pinned: dict[str, str | None] = dict.fromkeys(pinned)
-        """Model -> the digest it is pinned at."""
+        self._pinned: dict[str, frozenset[str]] = dict.fromkeys(pinned, frozenset())
+        """Model -> the digests it is pinned at."""
         self._unsettled = {self._watch.place_of(model): clock() + SETTLE_S for model in pinned}
         """Tenant and adapter -> until when its log is looked at."""
         self._holder = Holder(catalog, log, clock)
@@ -54,7 +54,7 @@ class Follower:
 
     def start(self) -> None:
         for model in self._pinned:
-            if self._resolve(model) is None:
+            if not self._resolve(model):
                 self._log.warning("a pinned model does not exist yet", model=model)
         self._thread.start()
 
@@ -72,18 +72,17 @@ class Follower:
         self._unsettled |= dict.fromkeys(announced, now + SETTLE_S)
         self._unsettled = {place: until for place, until in self._unsettled.items() if now < until}
         if self._unsettled:
-            for model, digest in followed:
-                self._follow(model, digest)
+            for model, digests in followed:
+                self._follow(model, digests)
             for model in self._pinned:
                 self._repin(model)
-        for pinned in self._pinned.values():
-            if pinned is not None and not self._residency.is_resident(pinned):
-                self._residency.pin(pinned)
+        for digest in self._held():
+            if not self._residency.is_resident(digest):
+                self._residency.pin(digest)
 
-    def _follow(self, model: str, digest: str) -> None:
+    def _follow(self, model: str, digests: frozenset[str]) -> None:
         if self._watch.place_of(model) in self._unsettled:
-            found = self._resolve(model)
-            if found is not None and found != digest:
+            for found in sorted(self._resolve(model) - digests):
                 self._log.info("prefetch", model=model, digest=found)
                 self._residency.prefetch(found)
 
@@ -92,19 +91,24 @@ class Follower:
         if self._watch.place_of(model) not in self._unsettled:
             return
         found = self._resolve(model)
-        if found is None or found == before:
+        if not found or found == before:
             return
-        self._log.info("pin", model=model, digest=found)
         self._pinned[model] = found
-        self._residency.pin(found)
-        if before is not None and before not in self._pinned.values():
-            self._residency.unpin(before)
+        for digest in sorted(found - before):
+            self._log.info("pin", model=model, digest=digest)
+            self._residency.pin(digest)
+        for digest in before - self._held():
+            self._residency.unpin(digest)
 
-    def _resolve(self, model: str) -> str | None:
+    def _held(self) -> frozenset[str]:
+        return frozenset[str]().union(*self._pinned.values())
+
+    def _resolve(self, model: str) -> frozenset[str]:
+        """Every version that a split alias stands at; empty for what is deleted, or not published yet."""
         try:
-            return self._catalog.choose(model).digest
-        except LorimerError:  # deleted, or not published yet; a request for it is told why
-            return None
+            return self._catalog.arms(model)
+        except LorimerError:  # a request for it is told why
+            return frozenset()
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -115,5 +119,5 @@ class Follower:
                 if not self._failing:
                     self._log.warning("aliases are not followed", error=str(error))
                 self._failing = True
-            self._holder.renew({digest for digest in self._pinned.values() if digest is not None})
+            self._holder.renew(self._held())
             self._closing.wait(self._poll_s)

@@ -1,39 +1,40 @@
-"""What every handler needs, in one value: registry, engine, adapters in memory, and the threads that may block."""
+"""What every handler needs, in one value: engine, adapters in memory, tenants, and the threads that may block."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import sys
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 import structlog
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
-from monitoring.episodes import EpisodeLog
-from monitoring.fold import Tally
 from monitoring.sensor import Sensor
-from monitoring.status import describe
 from registry.adapters import Registry
 from registry.cache import AdapterCache
-from registry.captures import FLUSH_AFTER_S, CaptureWriter
-from registry.errors import LorimerError
+from registry.captures import CaptureWriter
 from registry.settings import Settings
 from serving.base import Base
 from serving.engine import Engine
+from serving.gateway.admission import Admission
 from serving.gateway.auditing import Audits
 from serving.gateway.choosing import Catalog
 from serving.gateway.credentials import Credentials
 from serving.gateway.follower import Follower
+from serving.gateway.housekeeper import Housekeeper
+from serving.gateway.known import Known
+from serving.gateway.limits import Quotas
 from serving.gateway.metrics import Metrics
+from serving.gateway.places import Places
 from serving.gateway.recorder import Recorder
 from serving.gateway.residency_metrics import ResidencyCollector
+from serving.gateway.tenancy import Monitor, Tenant, Tenants
 from serving.quarantine import Quarantine
 from serving.residency import Residency
 from serving.turns import Turns
@@ -42,59 +43,43 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BLOCKING_THREADS = 64
-NO_MONITOR = "no monitor runs in this process"
-
-
-class Watch(Protocol):
-    """A drift monitor, as far as the gateway shows it."""
-
-    def status(self, adapter: str) -> Mapping[str, Any]: ...
 
 
 class Gateway:
-    """Owns its threads; closing it also closes the engine, the sensor and the capture writer it was given."""
+    """Owns its threads; closing it also closes the engine and the tenants it was given."""
 
     def __init__(
         self,
         *,
         gateway_id: str,
-        registry: Registry,
         base: Base,
         engine: Engine,
         residency: Residency,
         quarantine: Quarantine,
-        catalog: Catalog,
-        sensor: Sensor,
-        captures: CaptureWriter,
+        tenants: Tenants,
         settings: Settings,
-        monitor: Watch | None = None,
+        log: FilteringBoundLogger,
         collectors: Iterable[Collector] = (),
-        log: FilteringBoundLogger | None = None,
     ) -> None:
-        self.registry = registry
         self.base = base
         self.engine = engine
         self.residency = residency
         self.quarantine = quarantine
-        self.catalog = catalog
-        self.sensor = sensor
-        self.captures = captures
+        self.tenants = tenants
+        self.home = tenants.of(settings.tenant)
         self.settings = settings
-        self.monitor = monitor
         self.credentials = Credentials(settings.api_key_hashes, settings.tenant)
-        self.log = log or request_log(sys.stderr)
+        self.log = log
         self.metrics = Metrics([ResidencyCollector(residency), *collectors])
-        self.audits = Audits(registry.store, gateway_id, registry.clock)
+        self.audits = Audits(self.home.registry.store, gateway_id, self.home.registry.clock)
+        self.admission = Admission(Places(settings.max_batch + settings.max_waiting, settings.max_batch), Quotas())
         self.draining = False
-        self._follower = Follower(catalog, residency, _names(settings.pinned), self.log)
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
         self._text_thread = ThreadPoolExecutor(1, "gateway-text")
-        self.recorder = Recorder(self.metrics, sensor, captures, self._threads.submit, registry.clock)
+        self.recorder = Recorder(self.metrics, self._threads.submit, self.home.registry.clock)
         self.spell = lru_cache(65_536)(self._spell)
-        self._closing = threading.Event()
-        self._housekeeper = threading.Thread(target=self._keep_house, name="gateway-house", daemon=True)
+        self._housekeeper = Housekeeper(tenants, residency, log)
         self._housekeeper.start()
-        self._follower.start()
         self._watch()
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -108,47 +93,18 @@ class Gateway:
     def is_ready(self) -> bool:
         return not self.draining and self.engine.is_running
 
-    def drift(self) -> list[Mapping[str, Any]]:
-        """The state of every adapter's watch; where no monitor runs here, what is on record. Blocks on the store."""
-        names = [summary.adapter for summary in self.registry.list()]
-        if self.monitor is not None:
-            return [self.monitor.status(name) for name in names]
-        store, tenant, clock = self.registry.store, self.registry.tenant, self.registry.clock
-        histories = [EpisodeLog(store, tenant, name, clock).fold() for name in names]
-        return [describe(each.adapter, Tally(), None, each, missing=NO_MONITOR) for each in histories]
-
     def close(self) -> None:
         """Finish what is buffered and stop. Requests still running end with an error."""
         self.draining = True
-        self._follower.close()
+        for tenant in self.tenants.opened():
+            tenant.follower.close()
         self.engine.close()
         self._text_thread.shutdown(wait=True)
         self._threads.shutdown(wait=True)
         self.residency.close()
-        self._closing.set()
-        self._housekeeper.join()
-        self.sensor.close()
-
-    def _keep_house(self) -> None:
-        """Write what the last requests left in the buffer, though no further request may ever come."""
-        while not self._closing.wait(FLUSH_AFTER_S):
-            self._flush_once()
-            self._check_accounts()
-        self._flush_once()
-
-    def _check_accounts(self) -> None:
-        """While nothing is served, a fault of our own is told before it does harm."""
-        if self.residency.stats().leased == 0:
-            try:
-                self.residency.check_integrity()
-            except AssertionError as error:
-                self.log.error("the accounts of resident adapters are wrong", error=str(error))
-
-    def _flush_once(self) -> None:
-        try:
-            self.captures.flush()
-        except LorimerError as error:
-            self.log.warning("captures not written", error=str(error))
+        self._housekeeper.close()
+        for tenant in self.tenants.opened():
+            tenant.sensor.close()
 
     def _spell(self, token: int) -> str:
         return str(self.base.tokenizer.decode([token]))
@@ -167,30 +123,41 @@ def open_gateway(
     registry: Registry,
     base: Base,
     *,
-    monitor: Watch | None = None,
+    monitor: Monitor | None = None,
     collectors: Iterable[Collector] = (),
     log: FilteringBoundLogger | None = None,
 ) -> Gateway:
     """Build and start everything a gateway needs around a loaded base and an open registry."""
     registry.register_base(base.profile)
     gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
+    log = log or request_log(sys.stderr)
     quarantine = Quarantine(registry.clock)
     turns = Turns(lambda: engine.is_busy)
     engine = Engine.from_settings(base, settings, quarantine.report, turns.give)
-    cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes, pause=turns.take)
-    catalog = Catalog(registry, cache, base.profile)
+    known = Known(AdapterCache(settings.cache_path(), registry, settings.cache_bytes, pause=turns.take))
+    residency = Residency(known.fetch, base, settings.adapter_bytes, name_of=known.name_of, turns=turns)
+
+    def open_tenant(name: str) -> Tenant:
+        is_home = name == registry.tenant
+        own = registry if is_home else registry.of_tenant(name)
+        catalog = Catalog(own, known, base.profile)
+        return Tenant(
+            registry=own,
+            catalog=catalog,
+            sensor=Sensor(own.store, name, gateway_id, own.clock, settings.observe_flush_s),
+            captures=CaptureWriter(own.store, name, gateway_id, own.clock),
+            follower=Follower(catalog, residency, _names(settings.pinned) if is_home else [], log),
+            monitor=monitor if is_home else None,
+        )
+
     gateway = Gateway(
         gateway_id=gateway_id,
-        registry=registry,
         base=base,
         engine=engine,
-        residency=Residency(catalog.fetch, base, settings.adapter_bytes, name_of=catalog.name_of, turns=turns),
+        residency=residency,
         quarantine=quarantine,
-        catalog=catalog,
-        sensor=Sensor(registry.store, registry.tenant, gateway_id, registry.clock, settings.observe_flush_s),
-        captures=CaptureWriter(registry.store, registry.tenant, gateway_id, registry.clock),
+        tenants=Tenants(open_tenant),
         settings=settings,
-        monitor=monitor,
         collectors=collectors,
         log=log,
     )

@@ -40,7 +40,7 @@ class Holder:
             return
         self._due = self._clock() + RENEW_S
         held: dict[str, set[str]] = {}
-        for version in self._catalog.wanted(LEASE_S, pinned):
+        for version in self._catalog.known.wanted(self._catalog.registry.tenant, LEASE_S, pinned):
             held.setdefault(version.adapter, set()).add(version.digest)
         try:
             if held:

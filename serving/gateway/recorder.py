@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from monitoring.observation import Observation, prompt_scalars
-from monitoring.sensor import Sensor
-from registry.captures import CaptureRecord, CaptureWriter
+from registry.captures import CaptureRecord
+from serving.gateway.arms import Arm, arm_of
 from serving.gateway.calls import Call
 from serving.gateway.generation import Row
 from serving.gateway.metrics import Metrics
@@ -28,33 +28,38 @@ class Answered:
 
     call_id: str
     adapter: str | None
+    arm: Arm | None = None
+    """Which version of a split alias it was."""
 
 
 class Recorder:
     def __init__(
         self,
         metrics: Metrics,
-        sensor: Sensor,
-        captures: CaptureWriter,
         in_background: Callable[[Callable[[], None]], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._metrics = metrics
-        self._sensor = sensor
-        self._captures = captures
         self._in_background = in_background
         self._clock = clock
-        self._answered: OrderedDict[str, Answered] = OrderedDict()
+        self._answered: OrderedDict[tuple[str, str], Answered] = OrderedDict()
+        """By tenant and id: nobody finds the requests of another tenant."""
 
     def remember(self, call: Call) -> None:
         """So that feedback may name the call by its id or by the `x-request-id` it travelled under."""
-        answered = Answered(call.id, call.choice.adapter)
-        self._answered[call.id] = self._answered[call.trace.request_id] = answered
+        answered = Answered(call.id, call.choice.adapter, arm_of(call.choice))
+        for request_id in (call.id, call.trace.request_id):
+            self._answered[call.tenant.name, request_id] = answered
         while len(self._answered) > MAX_REMEMBERED:
             self._answered.popitem(last=False)
 
-    def find(self, request_id: str) -> Answered | None:
-        return self._answered.get(request_id)
+    def find(self, tenant: str, request_id: str) -> Answered | None:
+        return self._answered.get((tenant, request_id))
+
+    def judged(self, answered: Answered, rating: int | None, *, corrected: bool) -> None:
+        """Feedback on an earlier answer was taken."""
+        if answered.arm is not None:
+            self._metrics.arms.judged(answered.arm, rating, corrected=corrected)
 
     def record(self, call: Call) -> None:
         """Every row of the call has ended, one way or another."""
@@ -74,14 +79,14 @@ class Recorder:
                 messages=list(call.messages),
                 response=row.text,
             )
-            self._in_background(lambda: self._captures.request(record))
+            self._in_background(lambda: call.tenant.captures.request(record))
 
     def _observe(self, call: Call, row: Row) -> None:
         version = call.choice.version
         if version is None or call.choice.is_shared or row.finished is None or row.finished.features is None:
             return
         features = row.finished.features
-        self._sensor.observe(
+        call.tenant.sensor.observe(
             Observation(
                 request_id=call.id if call.num_prompts == 1 else row.request.id,
                 session=call.session,
@@ -100,7 +105,7 @@ class Recorder:
 
     def _count(self, call: Call) -> None:
         metrics, label = self._metrics, self._metrics.adapters.of(call.choice.label)
-        written = 0
+        arm, written = arm_of(call.choice), 0
         for row in call.generation.rows:
             if row.finished is None:
                 continue
@@ -109,6 +114,8 @@ class Recorder:
             metrics.generated_tokens.labels(label).inc(row.finished.usage.completion_tokens)
             written += row.finished.usage.completion_tokens
             self._time(call, row, label)
+            if arm is not None:
+                metrics.arms.answered(arm, row, call.trace.started_at)
         first = call.generation.rows[0].finished
         if first is None:
             return

@@ -15,13 +15,16 @@ from litestar.types import Receive
 from registry.captures import FeedbackRecord
 from registry.errors import Invalid, NotFound
 from serving.gateway.access import SCOPE
+from serving.gateway.caller import caller_of
 from serving.gateway.calls import Body, Call, begin
 from serving.gateway.errors import Gone
 from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.gateway import Gateway
 from serving.gateway.openapi.operation import OPERATION, Operation
+from serving.gateway.principal import principal_of
 from serving.gateway.recorder import Answered
 from serving.gateway.streaming import HEADERS, stream
+from serving.gateway.tenancy import Tenant, tenant_of
 from serving.gateway.trace import trace_of
 from serving.gateway.wire.answer import ChatChunk, ChatCompletion, TextCompletion
 from serving.gateway.wire.chat import ChatRequest
@@ -62,15 +65,18 @@ async def completions(request: AnyRequest) -> Response[Any]:
 async def list_models(request: AnyRequest) -> Response[bytes]:
     """The base, and every adapter under each of its aliases."""
     gateway = gateway_of(request)
-    cards = await gateway.in_thread(gateway.catalog.cards)
-    return respond(ModelList(data=[_sized(card, gateway) for card in cards]))
+    cards = await gateway.in_thread(tenant_of(request).catalog.cards)
+    may_use = principal_of(request).may_use
+    return respond(ModelList(data=[_sized(card, gateway) for card in cards if may_use(card.id)]))
 
 
 @get("/v1/models/{model:path}", opt={SCOPE: "infer", OPERATION: Operation(answer=ModelCard)})
 async def show_model(request: AnyRequest, model: FromPath[str]) -> Response[bytes]:
     """One model, named as `model` names one in a request: what it is now."""
     gateway = gateway_of(request)
-    card = await gateway.in_thread(gateway.catalog.card, model.removeprefix("/"))
+    model = model.removeprefix("/")
+    principal_of(request).require_use(model)
+    card = await gateway.in_thread(tenant_of(request).catalog.card, model)
     return respond(_sized(card, gateway))
 
 
@@ -81,41 +87,42 @@ async def show_model(request: AnyRequest, model: FromPath[str]) -> Response[byte
 )
 async def feedback(request: AnyRequest) -> Response[bytes]:
     """Record a correction or a rating of an earlier answer; durable once this returns 200."""
-    gateway, body = gateway_of(request), await read(request, FeedbackRequest)
+    gateway, tenant, body = gateway_of(request), tenant_of(request), await read(request, FeedbackRequest)
     if body.correction is None and body.rating is None:
         raise Invalid("give a correction, a rating, or both", param="correction", code="invalid_value")
-    answered = await _answered(gateway, body)
+    answered = await _answered(gateway, tenant, body)
     if answered.adapter is None:
         raise Invalid("no single adapter answered this request; feedback is for adapters", param="request_id")
     record = FeedbackRecord(
         request_id=answered.call_id,
-        time=gateway.registry.clock(),
+        time=tenant.registry.clock(),
         adapter=answered.adapter,
         correction=body.correction,
         rating=body.rating,
     )
-    await gateway.in_thread(gateway.captures.feedback, record)
+    await gateway.in_thread(tenant.captures.feedback, record)
+    gateway.recorder.judged(answered, body.rating, corrected=body.correction is not None)
     trace_of(request).fields |= {"adapter": answered.adapter, "feedback_for": answered.call_id}
     return respond(FeedbackReceipt(request_id=answered.call_id, adapter=answered.adapter))
 
 
-async def _answered(gateway: Gateway, body: FeedbackRequest) -> Answered:
+async def _answered(gateway: Gateway, tenant: Tenant, body: FeedbackRequest) -> Answered:
     """From memory; a request older than that, or of another gateway, must say which model it was for."""
-    if answered := gateway.recorder.find(body.request_id):
+    if answered := gateway.recorder.find(tenant.name, body.request_id):
         return answered
     if body.model is None:
         raise NotFound(f"no request {body.request_id!r} is remembered here", hint="name its `model` as well")
-    choice = await gateway.in_thread(gateway.catalog.choose, body.model)
+    choice = await gateway.in_thread(tenant.catalog.choose, body.model)
     return Answered(body.request_id, choice.adapter)
 
 
 async def _generate(request: AnyRequest, body: Body) -> Response[Any]:
     gateway = gateway_of(request)
-    trace, session = trace_of(request), request.headers.get("x-session-id")
+    beginning = begin(gateway, caller_of(request), body)
     if not body.stream:
-        call = await unless_disconnected(request.receive, _whole(begin(gateway, body, trace, session)))
+        call = await unless_disconnected(request.receive, _whole(beginning))
         return respond(call.whole(), call.headers())
-    call = await begin(gateway, body, trace, session)
+    call = await unless_disconnected(request.receive, beginning)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     chunks = stream(call, include_usage=include_usage)
     return Stream(chunks, media_type="text/event-stream", headers={**HEADERS, **call.headers()})

@@ -74,11 +74,11 @@ class Running:
 
     @property
     def registry(self) -> Registry:
-        return self.gateway.registry
+        return self.gateway.home.registry
 
     @property
     def base_name(self) -> str:
-        return self.gateway.catalog.base_names[0]
+        return self.gateway.home.catalog.base_names[0]
 
     def chat(self, model: str, content: str = "hello", **fields: Any) -> httpx.Response:
         body = {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}

@@ -83,7 +83,7 @@ def test_a_monitor_beside_the_gateway_is_asked(fresh: Running) -> None:
     fresh.publish("watched", 1)
     fresh.gateway.monitor = Monitor(fresh.registry, fresh.gateway.settings)
     fresh.chat("watched", max_tokens=1)
-    fresh.gateway.sensor.flush()
+    fresh.gateway.home.sensor.flush()
     deadline = time.monotonic() + 10
     while not fresh.gateway.monitor.poll().num_observations:
         assert time.monotonic() < deadline

@@ -74,7 +74,7 @@ def test_the_first_poll_after_a_commit_sees_it_with_one_list(fresh: Running, mon
         fresh.publish(name, seed)
         fresh.chat(name, max_tokens=1)
     second = fresh.publish(names[0], 11, prod=False)
-    follower = Follower(fresh.gateway.catalog, residency, [], fresh.gateway.log)
+    follower = Follower(fresh.gateway.home.catalog, residency, [], fresh.gateway.log)
     follower.poll()
     listed: list[str] = []
     list_keys = store.list

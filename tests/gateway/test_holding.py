@@ -9,7 +9,6 @@ import pytest
 
 from registry.errors import Refused
 from registry.gc import collect
-from registry.names import parse_ref
 from registry.pins import Pins
 from serving.gateway.gateway import request_log
 from serving.gateway.holding import LEASE_S, RENEW_S, Holder
@@ -22,7 +21,7 @@ def test_what_requests_choose_is_held_against_a_collector(fresh: Running) -> Non
     registry = fresh.registry
     version = fresh.publish("held", 1, prod=False)
     now = [0.0]
-    holder = Holder(fresh.gateway.catalog, request_log(io.StringIO()), lambda: now[0])
+    holder = Holder(fresh.gateway.home.catalog, request_log(io.StringIO()), lambda: now[0])
     pins = Pins(registry.store, registry.tenant, registry.clock)
     fresh.chat("held@v1", max_tokens=1)
     holder.renew(())
@@ -31,7 +30,7 @@ def test_what_requests_choose_is_held_against_a_collector(fresh: Running) -> Non
     (report,) = collect(registry, ["held"], grace_s=0.0)
     assert {finding.goes for finding in report.blobs} == {False}
     assert all("may still read it" in finding.why for finding in report.blobs)
-    fresh.gateway.catalog._clock = lambda: float("inf")
+    fresh.gateway.home.catalog.known._clock = lambda: float("inf")
     now[0] += RENEW_S / 2
     holder.renew(())
     assert pins.standing(), "seldom"
@@ -51,29 +50,14 @@ def test_a_store_that_takes_no_pins_is_told_of_once(fresh: Running, monkeypatch:
         raise Refused("reading only")
 
     fresh.publish("unheld", 1)
-    fresh.gateway.catalog.choose("unheld")
+    fresh.gateway.home.catalog.choose("unheld")
     written, now = io.StringIO(), [0.0]
     monkeypatch.setattr(fresh.registry.store, "put", refuse)
-    holder = Holder(fresh.gateway.catalog, request_log(written), lambda: now[0])
+    holder = Holder(fresh.gateway.home.catalog, request_log(written), lambda: now[0])
     for _ in range(3):
         holder.renew(())
         now[0] += RENEW_S
     assert written.getvalue().count("reading only") == 1
-
-
-def test_traffic_is_spread_by_weight(fresh: Running) -> None:
-    one, two = fresh.publish("split", 1), fresh.publish("split", 2, prod=False)
-    fresh.registry.alias("split", "prod", {"v1": 3, "v2": 1})
-    catalog = fresh.gateway.catalog
-    drawn = [catalog.draw("split").digest for _ in range(400)]
-    assert {*drawn} == {one.digest, two.digest}
-    assert 0.6 < drawn.count(one.digest) / len(drawn) < 0.9
-    assert catalog.choose("split").digest == one.digest, "what is kept warm is the heaviest"
-    seen = {fresh.chat("split", max_tokens=1).headers["x-adapter-digest"] for _ in range(24)}
-    assert seen <= {one.digest, two.digest}
-    state = fresh.registry.reach(parse_ref("split"))
-    alias = parse_ref("split").selector
-    assert [state.servable(alias, at=at).number for at in (0.0, 0.74, 0.76, 0.999)] == [1, 1, 2, 2]
 
 
 def test_a_quarantined_version_is_refused_until_it_is_rolled_back(fresh: Running) -> None:

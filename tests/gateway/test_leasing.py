@@ -59,7 +59,7 @@ def test_a_hundred_who_wait_do_not_hold_up_another(running: Running, gate: threa
 def test_whoever_hangs_up_while_it_loads_leaves_no_lease(running: Running, gate: threading.Event) -> None:
     running.publish("left-early", 72)
     gateway = running.gateway
-    single = gateway.catalog.choose("left-early")
+    single = gateway.home.catalog.choose("left-early")
 
     async def leave(wait_s: float) -> None:
         task = asyncio.create_task(lease_of(single, gateway.residency, gateway.base))

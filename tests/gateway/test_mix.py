@@ -53,7 +53,7 @@ def test_a_mix_is_made_once_whatever_the_order(running: Running) -> None:
 def test_a_mix_is_not_observed_as_any_adapter(running: Running) -> None:
     """One adapter's profile of normal input must not learn from answers that it only took part in."""
     answer = running.chat(running.base_name, adapters=PARTS).json()
-    running.gateway.sensor.flush()
+    running.gateway.home.sensor.flush()
     feedback = running.http.post("/v1/feedback", json={"request_id": answer["id"], "rating": 1})
     assert feedback.status_code == 400
     metrics = running.http.get("/metrics").text

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def observed(running: Running) -> dict[str, Observation]:
-    running.gateway.sensor.flush()
+    running.gateway.home.sensor.flush()
     store, prefix = running.registry.store, observations_prefix(running.registry.tenant)
     return {each.request_id: each for key in store.list(prefix) for each in decode(store.get(key), key)}
 

@@ -49,7 +49,7 @@ def test_what_is_shared_is_neither_observed_nor_captured(fresh: Running, acme: R
     own = fresh.chat("help").json()["id"]
     shared = fresh.chat("acme/help@prod", "a secret of mine").json()["id"]
     assert set(observed(fresh)) == {own}
-    fresh.gateway.captures.flush()
+    fresh.gateway.home.captures.flush()
     store = fresh.registry.store
     assert not [each for name in ("help", "acme/help") for each in read_captures(store, "default", name)]
     assert read_captures(store, "acme", "help") == []

@@ -287,7 +287,7 @@ def test_feedback_is_joined_to_what_was_captured(running: Running) -> None:
 
 def test_nothing_is_captured_without_consent(running: Running) -> None:
     running.chat("alpha", "a secret of mine")
-    running.gateway.captures.flush()
+    running.gateway.home.captures.flush()
     assert read_captures(running.registry.store, running.registry.tenant, "alpha") == []
 
 
