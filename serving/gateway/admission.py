@@ -1,38 +1,17 @@
 """Who is let in: first a place in the queue, then the caller's own limits; both before any text is tokenised.
 
-For the event loop's thread. Knows no body: a request says what it will take as a `Demand`.
+For the event loop's thread.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.gateway.deadline import Deadline
+from serving.gateway.caller import Caller
+from serving.gateway.demand import Demand
 from serving.gateway.limits import Grant, Quotas
 from serving.gateway.places import Places
-from serving.gateway.principal import Principal
-from serving.gateway.trace import Trace
-
-CHARACTERS_PER_TOKEN = 4
-ANSWER_TOKENS = 256
-"""What an answer is taken to use where no `max_tokens` bounds it."""
-
-
-@dataclass(frozen=True)
-class Demand:
-    """Rows, and about how many tokens: read and written."""
-
-    rows: int
-    tokens: int
-
-    @classmethod
-    def of(cls, prompts: Sequence[str | Sequence[int]], n: int = 1, max_tokens: int | None = None) -> Demand:
-        """`n` answers of up to `max_tokens` to each prompt, text or token ids."""
-        read = sum(-(-len(each) // CHARACTERS_PER_TOKEN) if isinstance(each, str) else len(each) for each in prompts)
-        rows = n * len(prompts)
-        return cls(rows, read + rows * (ANSWER_TOKENS if max_tokens is None else max_tokens))
 
 
 @dataclass(eq=False)
@@ -55,9 +34,10 @@ class Admission:
     places: Places
     quotas: Quotas
 
-    def admit(self, principal: Principal, demand: Demand, trace: Trace, deadline: Deadline | None = None) -> Admitted:
+    def admit(self, caller: Caller, demand: Demand) -> Admitted:
         """Busy, RateLimited or RequestTooLarge otherwise. What is left of the caller's limits goes into the headers."""
-        left_s = math.inf if deadline is None else deadline.left_s()
+        principal = caller.principal
+        left_s = math.inf if caller.deadline is None else caller.deadline.left_s()
         self.places.take(principal.tenant, demand.rows, left_s)
         try:
             grant = self.quotas.admit(principal, demand.tokens)
@@ -65,5 +45,5 @@ class Admission:
             self.places.give_back(principal.tenant, demand.rows, ran=False)
             raise
         finally:
-            trace.headers |= self.quotas.headers(principal)
+            caller.trace.headers |= self.quotas.headers(principal)
         return Admitted(self.places, principal.tenant, demand.rows, grant)
