@@ -51,9 +51,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = "127.0.0.1"
     port: int = 8080
     drain_s: float = 30.0
+    """After SIGTERM requests are taken for half of this at most, and those taken may use the rest."""
+    drain_quiet_s: float = 1.0
+    """After SIGTERM the door closes once no request has come for this long: routers have noticed."""
+    body_timeout_s: float = 30.0
+    """A request's body must have arrived by then."""
+    stall_timeout_s: float = 60.0
+    """A client that takes nothing of its answer for this long is given up."""
     max_body: int = 4 << 20
     api_key_hashes: str = ""
-    """SHA-256 in hex of each API key that is let in, separated by commas; without any, only loopback may be bound."""
+    """SHA-256 in hex of bootstrap keys, separated by commas: every scope, this tenant. Others: `lorimer keys create`."""
+    tls_cert: str = ""
+    """PEM file of the certificate, and those between it and its root; then HTTP is spoken over TLS 1.3 only."""
+    tls_key: str = ""
+    """PEM file of the certificate's private key."""
+    tls_client_ca: str = ""
+    """PEM file of roots: then only clients connect that show a certificate of one of them."""
+    jwt_issuer: str = ""
+    """The OpenID Connect issuer whose tokens are let in beside API keys, exactly as its tokens name it."""
+    jwt_audience: str = ""
+    """What tokens must be made for."""
+    jwt_jwks: str = ""
+    """File or https URL of the issuer's public keys; empty: where the issuer's own description says, on its host."""
+    jwt_algorithms: str = "RS256, PS256, ES256, EdDSA"
+    jwt_leeway_s: float = 30.0
+    """How far the issuer's clock may be from ours."""
+    jwt_tenant_claim: str = ""
+    """The claim that names the tenant; empty: all tokens are of this gateway's."""
+    jwt_scope_claim: str = "scope"
+    """The claim with the scopes: words in one text, or a list."""
+    jwt_scope_prefix: str = ""
+    """What our scopes begin with in tokens, such as `lorimer:`."""
 
     max_batch: int = 32
     """Most rows in one step."""
@@ -71,6 +99,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Memory for resident adapters, and for those on their way."""
     pinned: str = ""
     """Models kept in memory whether or not they are asked for, separated by commas."""
+
+    vllm_metric_aliases: bool = False
+    """Export vLLM's metrics too, by its names and labels, for routers and dashboards made for it."""
 
     observe_flush_s: float = 2.0
     """Observations wait at most this long before they are written to the bucket."""

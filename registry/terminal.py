@@ -74,6 +74,9 @@ SETTING_OPTIONS: tuple[tuple[str, str], ...] = (
     ("cache-dir", "Where verified adapters and converted weights are kept."),
 )
 
+SETTING_FLAGS = ("host", "port", "pinned", "vllm_metric_aliases")
+"""Options of single commands that are settings as well."""
+
 
 def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R]:
     """Give a click command `--json` and the common settings, and pass it a `Terminal` first."""
@@ -84,7 +87,7 @@ def command(function: Callable[Concatenate[Terminal, P], R]) -> Callable[P, R]:
         flags = {name.replace("-", "_"): kwargs.pop(name.replace("-", "_")) for name, _ in SETTING_OPTIONS}
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         try:
-            flags |= {key: kwargs[key] for key in ("host", "port", "pinned") if key in kwargs}
+            flags |= {key: kwargs[key] for key in SETTING_FLAGS if key in kwargs}
             return function(Terminal(load_settings(flags), as_json), *args, **kwargs)
         except LorimerError as error:
             fail(error, as_json=as_json)

@@ -162,6 +162,10 @@ class Engine:
                 prefix_tokens_reused=scheduler.num_tokens_reused,
             )
 
+    def begun(self) -> frozenset[str]:
+        """The ids of the open requests that have had a place in the batch."""
+        return frozenset(each.request.id for each in self._inbox.open() if each.started_at is not None)
+
     def reset_peak(self) -> None:
         with self._guard:
             self._stats = replace(self._stats, peak_distinct_adapters=0)

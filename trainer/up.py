@@ -10,6 +10,7 @@ from registry.terminal import Terminal, command
 @click.command()
 @click.option("--host", default=None, help="Address to listen on; anything but loopback needs API keys.")
 @click.option("--port", type=int, default=None, help="Port to listen on; 0 takes a free one.")
+@click.option("--vllm-metric-aliases", is_flag=True, default=None, help="Export vLLM's metrics too, by its names.")
 @command
 def up(terminal: Terminal, /, **_: object) -> None:
     """Run gateway, monitor and worker in one process.

@@ -11,6 +11,7 @@ from registry.terminal import Terminal, command
 @click.option("--host", default=None, help="Address to listen on; anything but loopback needs API keys.")
 @click.option("--port", type=int, default=None, help="Port to listen on; 0 takes a free one.")
 @click.option("--pinned", default=None, help="Models to keep in memory always, separated by commas.")
+@click.option("--vllm-metric-aliases", is_flag=True, default=None, help="Export vLLM's metrics too, by its names.")
 @command
 def serve(terminal: Terminal, /, **_: object) -> None:
     """Run the gateway: one base, every adapter, one batch.

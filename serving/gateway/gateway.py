@@ -26,15 +26,18 @@ from serving.gateway.admission import Admission
 from serving.gateway.auditing import Audits
 from serving.gateway.choosing import Catalog
 from serving.gateway.credentials import Credentials
+from serving.gateway.engine_metrics import EngineCollector
 from serving.gateway.follower import Follower
 from serving.gateway.housekeeper import Housekeeper
 from serving.gateway.known import Known
 from serving.gateway.limits import Quotas
+from serving.gateway.meter import Meter
 from serving.gateway.metrics import Metrics
 from serving.gateway.places import Places
 from serving.gateway.recorder import Recorder
 from serving.gateway.residency_metrics import ResidencyCollector
 from serving.gateway.tenancy import Monitor, Tenant, Tenants
+from serving.gateway.vllm_metrics import VllmMetrics
 from serving.quarantine import Quarantine
 from serving.residency import Residency
 from serving.turns import Turns
@@ -70,17 +73,16 @@ class Gateway:
         self.settings = settings
         self.credentials = Credentials(settings.api_key_hashes, settings.tenant)
         self.log = log
-        self.metrics = Metrics([ResidencyCollector(residency), *collectors])
+        self.metrics = Metrics([EngineCollector(engine, quarantine), ResidencyCollector(residency), *collectors])
         self.audits = Audits(self.home.registry.store, gateway_id, self.home.registry.clock)
         self.admission = Admission(Places(settings.max_batch + settings.max_waiting, settings.max_batch), Quotas())
         self.draining = False
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
         self._text_thread = ThreadPoolExecutor(1, "gateway-text")
-        self.recorder = Recorder(self.metrics, self._threads.submit, self.home.registry.clock)
+        self.recorder = Recorder(Meter(self.metrics, self._aliases()), self._threads.submit, self.home.registry.clock)
         self.spell = lru_cache(65_536)(self._spell)
         self._housekeeper = Housekeeper(tenants, residency, log)
         self._housekeeper.start()
-        self._watch()
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what may block on a store, off the event loop."""
@@ -109,13 +111,11 @@ class Gateway:
     def _spell(self, token: int) -> str:
         return str(self.base.tokenizer.decode([token]))
 
-    def _watch(self) -> None:
-        stats, watch = self.engine.stats, self.metrics.watch
-        watch("running", "Rows in the batch.", lambda: stats().running)
-        watch("waiting", "Rows waiting for a place in the batch.", lambda: stats().waiting)
-        watch("kv_use", "Share of the KV cache in use.", lambda: stats().kv_used / max(stats().kv_total, 1))
-        watch("batch_adapters", "Distinct adapters in the latest step.", lambda: stats().last_distinct_adapters)
-        watch("quarantined", "Versions in quarantine.", lambda: len(self.quarantine.cases()))
+    def _aliases(self) -> VllmMetrics | None:
+        if not self.settings.vllm_metric_aliases:
+            return None
+        name = self.home.catalog.base_names[0]
+        return VllmMetrics(self.metrics.registry, self.engine, name, max_lora=self.settings.max_batch)
 
 
 def open_gateway(

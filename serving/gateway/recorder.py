@@ -10,14 +10,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from monitoring.observation import Observation, prompt_scalars
 from registry.captures import CaptureRecord
 from serving.gateway.arms import Arm, arm_of
 from serving.gateway.calls import Call
 from serving.gateway.generation import Row
-from serving.gateway.metrics import Metrics
+from serving.gateway.meter import Meter
 
 MAX_REMEMBERED = 65_536
 
@@ -35,11 +34,11 @@ class Answered:
 class Recorder:
     def __init__(
         self,
-        metrics: Metrics,
+        meter: Meter,
         in_background: Callable[[Callable[[], None]], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._metrics = metrics
+        self._meter = meter
         self._in_background = in_background
         self._clock = clock
         self._answered: OrderedDict[tuple[str, str], Answered] = OrderedDict()
@@ -47,6 +46,7 @@ class Recorder:
 
     def remember(self, call: Call) -> None:
         """So that feedback may name the call by its id or by the `x-request-id` it travelled under."""
+        self._meter.began(call)
         answered = Answered(call.id, call.choice.adapter, arm_of(call.choice))
         for request_id in (call.id, call.trace.request_id):
             self._answered[call.tenant.name, request_id] = answered
@@ -59,11 +59,12 @@ class Recorder:
     def judged(self, answered: Answered, rating: int | None, *, corrected: bool) -> None:
         """Feedback on an earlier answer was taken."""
         if answered.arm is not None:
-            self._metrics.arms.judged(answered.arm, rating, corrected=corrected)
+            self._meter.judged(answered.arm, rating, corrected=corrected)
 
     def record(self, call: Call) -> None:
         """Every row of the call has ended, one way or another."""
-        self._count(call)
+        self._meter.ended(call)
+        self._tell(call)
         row = call.generation.rows[0]
         if call.choice.version is None or row.finished is None or row.failure() is not None:
             return
@@ -103,40 +104,16 @@ class Recorder:
             )
         )
 
-    def _count(self, call: Call) -> None:
-        metrics, label = self._metrics, self._metrics.adapters.of(call.choice.label)
-        arm, written = arm_of(call.choice), 0
-        for row in call.generation.rows:
-            if row.finished is None:
-                continue
-            metrics.requests.labels(label, row.finished.reason).inc()
-            metrics.prompt_tokens.labels(label).inc(row.finished.usage.prompt_tokens)
-            metrics.generated_tokens.labels(label).inc(row.finished.usage.completion_tokens)
-            written += row.finished.usage.completion_tokens
-            self._time(call, row, label)
-            if arm is not None:
-                metrics.arms.answered(arm, row, call.trace.started_at)
-        first = call.generation.rows[0].finished
+    def _tell(self, call: Call) -> None:
+        """Give the log line what only the engine knew."""
+        rows, first = call.generation.rows, call.generation.rows[0].finished
         if first is None:
             return
         timings = first.timings
         call.trace.seconds |= {"queue": timings.queued_s, "prefill": timings.prefill_s, "decode": timings.decode_s}
-        prompt_tokens = len(call.generation.rows[0].request.prompt)
         call.trace.fields |= {
             "id": call.id,
             "finish": first.reason,
-            "prompt_tokens": prompt_tokens,
-            "tokens": written,
+            "prompt_tokens": len(rows[0].request.prompt),
+            "tokens": sum(row.finished.usage.completion_tokens for row in rows if row.finished is not None),
         }
-
-    def _time(self, call: Call, row: Row, label: str) -> None:
-        assert row.finished is not None
-        metrics, timings = self._metrics, row.finished.timings
-        metrics.queue.labels(label).observe(timings.queued_s)
-        metrics.prefill.labels(label).observe(timings.prefill_s)
-        metrics.decode.labels(label).observe(timings.decode_s)
-        if row.arrivals:
-            metrics.first_token.labels(label).observe(row.arrivals[0] - call.trace.started_at)
-            metrics.end_to_end.labels(label).observe(row.arrivals[-1] - call.trace.started_at)
-        for before, after in pairwise(row.arrivals):
-            metrics.inter_token.labels(label).observe(after - before)

@@ -57,7 +57,7 @@ def test_a_mix_is_not_observed_as_any_adapter(running: Running) -> None:
     feedback = running.http.post("/v1/feedback", json={"request_id": answer["id"], "rating": 1})
     assert feedback.status_code == 400
     metrics = running.http.get("/metrics").text
-    assert 'lorimer_requests_total{adapter="(mix)",reason="length"}' in metrics
+    assert 'lorimer_requests_total{adapter="(mix)",reason="length",tenant="default"}' in metrics
 
 
 @pytest.mark.parametrize(

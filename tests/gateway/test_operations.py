@@ -63,13 +63,6 @@ def test_metrics_count_what_happened(running: Running) -> None:
     assert {"lorimer_running", "lorimer_waiting"} <= {name for name, _ in found}
 
 
-def test_adapter_labels_are_bounded() -> None:
-    from serving.gateway.metrics import AdapterLabels
-
-    labels = AdapterLabels(limit=2)
-    assert [labels.of(name) for name in ("a", "b", "c", "a", None)] == ["a", "b", "other", "a", "base"]
-
-
 def test_a_monitors_collector_is_exported_too() -> None:
     from serving.gateway.metrics import Metrics
 
