@@ -135,7 +135,8 @@ class Answer(Row):
             reason = "length"
         if reason is not None:
             text += self.detokenizer.flush()
-        self.on_event(Token(choice.token, text, choice.logprob, choice.top))
+        scores = tuple(self._scores) if self.request.score_from is not None and self.num_generated == 1 else None
+        self.on_event(Token(choice.token, text, choice.logprob, choice.top, scores))
         return reason
 
     def finished(self, reason: Reason, error: LorimerError | None = None) -> Finished:

@@ -122,6 +122,9 @@ class Features:
 Alternatives: TypeAlias = tuple[tuple[int, float], ...]
 """The likeliest tokens at one place and their log-probabilities, the likeliest first."""
 
+Scores: TypeAlias = tuple[tuple[float, Alternatives], ...]
+"""Log-probabilities of consecutive tokens, and what else was likely in their places."""
+
 
 @dataclass(frozen=True)
 class Token:
@@ -131,6 +134,8 @@ class Token:
     text: str
     logprob: float | None = None
     top: Alternatives = ()
+    prompt_scores: Scores | None = None
+    """With the first token: what `Finished` will tell of a prompt that is scored, for those who cannot wait."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
-"""One generation call: from a parsed body to rows in the engine, under one identity that never changes.
+"""One generation call: from a question to rows in the engine, under one identity that never changes.
 
-`begin` resolves, admits, leases, tokenises and submits, each blocking step on a thread. Writes no HTTP.
+`begin` admits, resolves, tokenises, leases and submits, each blocking step on a thread. Writes no HTTP.
 """
 
 from __future__ import annotations
@@ -9,32 +9,26 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from msgspec import UNSET
-
-from registry.errors import Busy, Corrupt
-from serving.gateway.chat_dialect import ChatDialect
+from registry.errors import Corrupt
+from serving.gateway.admission import Admitted
+from serving.gateway.caller import Caller
 from serving.gateway.choosing import Choice
-from serving.gateway.dialects import Dialect, usage_of
+from serving.gateway.dialect.prompts import Prompt
+from serving.gateway.dialect.question import Question
+from serving.gateway.dialect.sampling import seeds
 from serving.gateway.generation import Generation
 from serving.gateway.leasing import lease_of
-from serving.gateway.prompts import Prompt, tokenise
-from serving.gateway.text_dialect import TextDialect
+from serving.gateway.principal import Principal
+from serving.gateway.tenancy import Tenant
 from serving.gateway.trace import Trace
-from serving.gateway.translate import check_stream, grammar_of, messages_of, refuse_unsupported, sampling_of, seeds
-from serving.gateway.wire.answer import Answer
-from serving.gateway.wire.chat import ChatRequest, ChunkChoice
-from serving.gateway.wire.completion import CompletionRequest, TextChoice
-from serving.gateway.wire.generation import Usage
 from serving.grammar import Grammar
 from serving.lease import Lease
-from serving.request import Request, Sampling
+from serving.request import Request, Sampling, Usage
 
 if TYPE_CHECKING:
     from serving.gateway.gateway import Gateway
-
-Body = ChatRequest | CompletionRequest
 
 
 @dataclass(eq=False)
@@ -44,163 +38,150 @@ class Call:
     id: str
     created: int
     session: str
+    tenant: Tenant
+    principal: Principal
     choice: Choice
-    dialect: Dialect
-    num_prompts: int
-    messages: list[dict[str, str]] | None
-    """The conversation, for capture; None for plain completions."""
+    question: Question
+    prompts: Sequence[Prompt]
     trace: Trace
     generation: Generation
 
-    def chunk(
-        self, choices: list[ChunkChoice] | list[TextChoice], include_usage: bool, usage: Usage | None = None
-    ) -> Answer:
-        return Answer(
-            id=self.id,
-            object=self.dialect.chunk,
-            created=self.created,
-            model=self.choice.requested,
-            system_fingerprint=self.choice.fingerprint,
-            choices=choices,
-            usage=usage if include_usage else UNSET,
-        )
+    @property
+    def num_prompts(self) -> int:
+        return len(self.prompts)
 
-    def whole(self) -> Answer:
-        rows = self.generation.rows
-        return Answer(
-            id=self.id,
-            object=self.dialect.whole,
-            created=self.created,
-            model=self.choice.requested,
-            system_fingerprint=self.choice.fingerprint,
-            choices=self.dialect.choices(rows),
-            usage=usage_of(rows, self.num_prompts),
-        )
+    @property
+    def messages(self) -> list[dict[str, Any]] | None:
+        """The conversation, for capture; None where it is none."""
+        return self.question.messages
 
     def headers(self) -> dict[str, str]:
         return {**self.choice.headers(), "server-timing": self.trace.server_timing()}
 
+    def usage(self) -> Usage:
+        """What was read and written; a prompt answered several times counts once."""
+        rows = self.generation.rows
+        ended = [row.finished for row in rows if row.finished is not None]
+        read = sum(len(row.request.prompt) for row in rows[:: self.question.per_prompt])
+        return Usage(read, sum(each.usage.completion_tokens for each in ended))
+
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A request, resolved and tokenised."""
+    """A question, resolved and tokenised."""
 
-    body: Body
+    question: Question
     choice: Choice
     prompts: Sequence[Prompt]
     grammar: Grammar | None
 
-    @property
-    def per_prompt(self) -> int:
-        return self.body.n or 1
-
-    @property
-    def echoes(self) -> bool:
-        return isinstance(self.body, CompletionRequest) and bool(self.body.echo)
-
     def samplings(self, context_length: int) -> list[Sampling]:
         """Invalid where a prompt and its answer cannot fit."""
-        return [sampling_of(self.body, len(prompt.ids), context_length, self.grammar) for prompt in self.prompts]
+        return [self.question.sampling(len(prompt.ids), context_length, self.grammar) for prompt in self.prompts]
 
 
-async def begin(gateway: Gateway, body: Body, trace: Trace, session: str | None) -> Call:
+async def begin(gateway: Gateway, caller: Caller, question: Question) -> Call:
     """Start answering; every refusal happens here, before a first byte is sent."""
-    refuse_unsupported(body)
-    check_stream(body)
-    _shed(gateway)
-    with trace.measure("resolve"):
-        choice = await gateway.in_thread(_choose, gateway, body)
-    trace.fields |= {"model": choice.requested, "adapter": choice.label, "digest": choice.digest}
-    for digest in choice.digests:
-        gateway.quarantine.check(digest)
-    with trace.measure("tokenise"):
-        prompts = await gateway.in_text_thread(tokenise, gateway.base, body)
-        grammar = await gateway.in_thread(grammar_of, body, gateway.engine.grammars) if body.response_format else None
-    _Asked(body, choice, prompts, grammar).samplings(gateway.engine.max_context)
-    with trace.measure("load"):
-        choice, lease = await _lease(gateway, choice, trace)
-    asked = _Asked(body, choice, prompts, grammar)
-    if lease is not None:
-        gateway.metrics.load.labels(gateway.metrics.adapters.of(choice.label)).observe(trace.seconds["load"])
+    question.check(gateway.base)
+    admitted = gateway.admission.admit(caller, question.demand())
     try:
-        call = _call(gateway, asked, lease, trace, session)
+        call = await caller.bound(_prepare(gateway, caller, question, admitted))
     except BaseException:
-        if lease is not None:
-            lease.release()
+        admitted.end(0, ran=False)
         raise
     gateway.recorder.remember(call)
     call.generation.submit()
     return call
 
 
-def _shed(gateway: Gateway) -> None:
-    """Turn a request away before any work when the queue is full; the engine decides finally when it is submitted."""
-    stats, settings = gateway.engine.stats(), gateway.settings
-    if stats.running + stats.waiting >= settings.max_batch + settings.max_waiting:
-        raise Busy("the queue is full")
+async def _prepare(gateway: Gateway, caller: Caller, question: Question, admitted: Admitted) -> Call:
+    """Resolve, tokenise and lease; a call that is returned ends what it holds itself."""
+    trace = caller.trace
+    with trace.measure("resolve"):
+        choice = await gateway.in_thread(_choose, caller, question)
+    trace.fields |= {"model": choice.requested, "adapter": choice.label, "digest": choice.digest}
+    for digest in choice.digests:
+        gateway.quarantine.check(digest)
+    with trace.measure("tokenise"):
+        prompts = await gateway.in_text_thread(question.prompts, gateway.base)
+        grammar = await gateway.in_thread(question.grammar, gateway.engine.grammars) if question.is_bound else None
+    _Asked(question, choice, prompts, grammar).samplings(gateway.engine.max_context)
+    with trace.measure("load"):
+        choice, lease = await _lease(gateway, caller, choice)
+    try:
+        return _call(gateway, caller, _Asked(question, choice, prompts, grammar), lease, admitted)
+    except BaseException:
+        if lease is not None:
+            lease.release()
+        raise
 
 
-def _choose(gateway: Gateway, body: Body) -> Choice:
-    return gateway.catalog.mix(body.model, body.adapters) if body.adapters else gateway.catalog.draw(body.model)
+def _choose(caller: Caller, question: Question) -> Choice:
+    """Sticky by session, else by user; a request that names neither draws anew."""
+    sticky = caller.session or question.user
+    if question.adapters:
+        return caller.tenant.catalog.mix(question.model, question.adapters, sticky)
+    return caller.tenant.catalog.draw(question.model, sticky)
 
 
-async def _lease(gateway: Gateway, choice: Choice, trace: Trace) -> tuple[Choice, Lease | None]:
+async def _lease(gateway: Gateway, caller: Caller, choice: Choice) -> tuple[Choice, Lease | None]:
     """What was chosen; or, where its stored bytes are damaged, what the alias meant before, and that is told."""
     try:
         return choice, await lease_of(choice, gateway.residency, gateway.base)
     except Corrupt as error:
-        earlier = await gateway.in_thread(gateway.catalog.earlier, choice)
+        earlier = await gateway.in_thread(caller.tenant.catalog.earlier, choice)
         if earlier is None:
             raise
         gateway.quarantine.check(earlier.fingerprint)
         gateway.log.error("damaged", model=choice.requested, error=str(error), served=earlier.digest)
-        trace.fields |= {"digest": earlier.digest, "instead_of": choice.digest}
+        caller.trace.fields |= {"digest": earlier.digest, "instead_of": choice.digest}
         return earlier, await lease_of(earlier, gateway.residency, gateway.base)
 
 
-def _call(gateway: Gateway, asked: _Asked, lease: Lease | None, trace: Trace, session: str | None) -> Call:
-    body = asked.body
-    if isinstance(body, ChatRequest):
-        dialect: Dialect = ChatDialect(gateway.spell)
-    else:
-        dialect = TextDialect(gateway.spell, asked.prompts if asked.echoes else (), asked.per_prompt)
-    call_id = f"{dialect.id_prefix}-{uuid.uuid4().hex}"
+def _call(gateway: Gateway, caller: Caller, asked: _Asked, lease: Lease | None, admitted: Admitted) -> Call:
+    question = asked.question
+    call_id = f"{question.id_prefix}-{uuid.uuid4().hex}"
 
     def ended() -> None:
+        usage = call.usage()
+        admitted.end(usage.prompt_tokens + usage.completion_tokens, ran=True)
         if lease is not None:
             lease.release()
         gateway.recorder.record(call)
 
+    requests = _requests(gateway, caller, asked, call_id, lease)
     call = Call(
         id=call_id,
         created=int(time.time()),
-        session=session or body.user or body.safety_identifier or call_id,
+        session=caller.session or question.user or call_id,
+        tenant=caller.tenant,
+        principal=caller.principal,
         choice=asked.choice,
-        dialect=dialect,
-        num_prompts=len(asked.prompts),
-        messages=messages_of(body) if isinstance(body, ChatRequest) else None,
-        trace=trace,
-        generation=Generation(gateway.engine, _requests(gateway, asked, call_id, lease), ended),
+        question=question,
+        prompts=asked.prompts,
+        trace=caller.trace,
+        generation=Generation(gateway.engine, requests, ended, question.window),
     )
     return call
 
 
-def _requests(gateway: Gateway, asked: _Asked, call_id: str, lease: Lease | None) -> list[Request]:
+def _requests(gateway: Gateway, caller: Caller, asked: _Asked, call_id: str, lease: Lease | None) -> list[Request]:
     """One row for each answer asked for; the first answer to a prompt brings its features and its scores."""
-    adapter = lease.adapter if lease is not None else None
+    question, adapter = asked.question, lease.adapter if lease is not None else None
     samplings = asked.samplings(gateway.engine.max_context - (adapter.num_virtual if adapter else 0))
-    scores = asked.echoes and samplings[0].logprobs is not None
+    looked_at = question.wants_features or asked.choice.version is not None
     return [
         Request(
-            id=f"{call_id}-{number * asked.per_prompt + index}",
+            id=f"{call_id}-{number * question.per_prompt + index}",
             prompt=prompt.ids,
             sampling=replace(sampling, seed=seed),
             adapter=adapter,
-            tenant=gateway.registry.tenant,
-            score_from=0 if scores and index == 0 else None,
-            prompt_logprobs=sampling.logprobs if scores and index == 0 else None,
-            want_features=asked.choice.version is not None and index == 0,
+            tenant=caller.tenant.name,
+            score_from=0 if question.scores(index) else None,
+            prompt_logprobs=sampling.logprobs if question.scores(index) else None,
+            want_features=looked_at and index == 0,
+            deadline=None if caller.deadline is None else caller.deadline.at,
         )
         for number, (prompt, sampling) in enumerate(zip(asked.prompts, samplings, strict=True))
-        for index, seed in enumerate(seeds(sampling.seed, asked.per_prompt))
+        for index, seed in enumerate(seeds(sampling.seed, question.per_prompt))
     ]

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from registry.errors import Busy, LorimerError, Unavailable
+from registry.errors import LorimerError, Unavailable
 from serving.engine import Engine
-from serving.request import Event, Finished, Request, Token
+from serving.gateway.errors import DeadlinePassed
+from serving.request import Event, Finished, Request, Timings, Token, Usage
+
+UNBOUNDED = 1 << 31
 
 
 @dataclass(eq=False)
@@ -39,15 +43,19 @@ class Row:
         if self.finished.error is not None:
             return self.finished.error
         if self.finished.reason == "deadline":
-            return Busy("the request's deadline passed before it was answered")
+            return DeadlinePassed("the time that the caller gave was over before the answer was complete")
         return Unavailable("the engine stopped before the answer was complete")
 
 
 class Generation:
     """Create and use it on one event loop."""
 
-    def __init__(self, engine: Engine, requests: Sequence[Request], on_done: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, requests: Sequence[Request], on_done: Callable[[], None], window: int = UNBOUNDED
+    ) -> None:
+        """`window`: how many rows may be in the engine at once; the others follow as those end."""
         self.rows = [Row(request) for request in requests]
+        self._waiting = deque(range(window, len(requests)))
         self._engine = engine
         self._on_done = on_done
         self._loop = asyncio.get_running_loop()
@@ -56,12 +64,11 @@ class Generation:
         self._running = 0
 
     def submit(self) -> None:
-        """Hand every row to the engine, all or none: Busy or Invalid takes back those already handed over."""
+        """Hand the first rows to the engine, all or none: Busy or Invalid takes back those already handed over."""
         self._running = 1
         try:
-            for index, row in enumerate(self.rows):
-                self._engine.submit(row.request, partial(self._from_engine, index))
-                self._running += 1
+            for index in range(len(self.rows) - len(self._waiting)):
+                self._hand_over(index)
         except LorimerError:
             self.abort()
             raise
@@ -96,9 +103,26 @@ class Generation:
 
     def abort(self) -> None:
         """Free every unfinished row at the next step."""
+        self._waiting.clear()
         for row in self.rows:
             if row.finished is None:
                 self._engine.abort(row.request.id)
+
+    def _hand_over(self, index: int) -> None:
+        self._engine.submit(self.rows[index].request, partial(self._from_engine, index))
+        self._running += 1
+
+    def _follow(self, ended: Row) -> None:
+        """A row has left the engine: the next may enter. After a failure none does."""
+        if ended.failure() is not None:
+            self._waiting.clear()
+        if self._waiting:
+            index = self._waiting.popleft()
+            try:
+                self._hand_over(index)
+            except LorimerError as error:
+                self._waiting.clear()
+                self.rows[index].finished = Finished("error", Usage(0, 0), Timings(0.0, 0.0, 0.0), error)
 
     def _from_engine(self, index: int, event: Event) -> None:
         with suppress(RuntimeError):  # the loop is gone: nobody waits for this event any more
@@ -113,6 +137,7 @@ class Generation:
             row.finished = event
         self._events.put_nowait((index, event))
         if row.finished is not None:
+            self._follow(row)
             self._one_less()
 
     def _one_less(self) -> None:

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
-from litestar.response import Stream
-from litestar.types import Receive
 
 from registry.captures import FeedbackRecord
 from registry.errors import Invalid, NotFound
 from serving.gateway.access import SCOPE
-from serving.gateway.caller import caller_of
-from serving.gateway.calls import Body, Call, begin
-from serving.gateway.errors import Gone
+from serving.gateway.asking import ask, begin_asking, streamed
+from serving.gateway.calls import Call
+from serving.gateway.dialect.answers import Answers, whole
+from serving.gateway.dialect.chat_answer import ChatAnswers
+from serving.gateway.dialect.chat_question import ChatQuestion
+from serving.gateway.dialect.question import Question
+from serving.gateway.dialect.streaming import stream
+from serving.gateway.dialect.text_answer import TextAnswers
+from serving.gateway.dialect.text_question import TextQuestion
 from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.gateway import Gateway
 from serving.gateway.openapi.operation import OPERATION, Operation
 from serving.gateway.principal import principal_of
 from serving.gateway.recorder import Answered
-from serving.gateway.streaming import HEADERS, stream
 from serving.gateway.tenancy import Tenant, tenant_of
 from serving.gateway.trace import trace_of
 from serving.gateway.wire.answer import ChatChunk, ChatCompletion, TextCompletion
 from serving.gateway.wire.chat import ChatRequest
 from serving.gateway.wire.completion import CompletionRequest
 from serving.gateway.wire.feedback import FeedbackReceipt, FeedbackRequest
+from serving.gateway.wire.generation import Generate
 from serving.gateway.wire.model import ModelCard, ModelList
-
-T = TypeVar("T")
 
 
 @post(
@@ -45,7 +46,8 @@ T = TypeVar("T")
 )
 async def chat_completions(request: AnyRequest) -> Response[Any]:
     """Answer a conversation with the adapter that `model` names."""
-    return await _generate(request, await read(request, ChatRequest))
+    body, spell = await read(request, ChatRequest), gateway_of(request).spell
+    return await _respond(request, body, ChatQuestion(body), lambda _: ChatAnswers(spell))
 
 
 @post(
@@ -58,7 +60,9 @@ async def chat_completions(request: AnyRequest) -> Response[Any]:
 )
 async def completions(request: AnyRequest) -> Response[Any]:
     """Continue one or several prompts with the adapter that `model` names."""
-    return await _generate(request, await read(request, CompletionRequest))
+    body, spell = await read(request, CompletionRequest), gateway_of(request).spell
+    question = TextQuestion(body)
+    return await _respond(request, body, question, lambda call: TextAnswers(spell, question, call.prompts))
 
 
 @get("/v1/models", opt={SCOPE: "infer", OPERATION: Operation(answer=ModelList)})
@@ -116,45 +120,15 @@ async def _answered(gateway: Gateway, tenant: Tenant, body: FeedbackRequest) -> 
     return Answered(body.request_id, choice.adapter)
 
 
-async def _generate(request: AnyRequest, body: Body) -> Response[Any]:
-    gateway = gateway_of(request)
-    beginning = begin(gateway, caller_of(request), body)
+async def _respond(
+    request: AnyRequest, body: Generate, question: Question, answers_of: Callable[[Call], Answers]
+) -> Response[Any]:
     if not body.stream:
-        call = await unless_disconnected(request.receive, _whole(beginning))
-        return respond(call.whole(), call.headers())
-    call = await unless_disconnected(request.receive, beginning)
+        call = await ask(request, question)
+        return respond(whole(call, answers_of(call)), call.headers())
+    call = await begin_asking(request, question)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    chunks = stream(call, include_usage=include_usage)
-    return Stream(chunks, media_type="text/event-stream", headers={**HEADERS, **call.headers()})
-
-
-async def _whole(beginning: Coroutine[Any, Any, Call]) -> Call:
-    call = await beginning
-    try:
-        await call.generation.finished()
-    finally:
-        call.generation.abort()
-    return call
-
-
-async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`, cancelling it when the client hangs up, which the framework would not tell a unary handler."""
-    working = asyncio.create_task(work)
-    watching = asyncio.create_task(_disconnect(receive))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise Gone("the client hung up before the answer was complete")
-    finally:
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    return streamed(call, stream(call, answers_of(call), include_usage=include_usage))
 
 
 def _sized(card: ModelCard, gateway: Gateway) -> ModelCard:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serving.gateway.streaming import KEEP_ALIVE, stream
+from serving.gateway.caller import Caller
+from serving.gateway.calls import begin
+from serving.gateway.dialect.chat_answer import ChatAnswers
+from serving.gateway.dialect.chat_question import ChatQuestion
+from serving.gateway.dialect.streaming import KEEP_ALIVE, stream
+from serving.gateway.principal import SCOPES, Principal
 from serving.gateway.trace import Trace
 from serving.gateway.wire.chat import ChatRequest, Message
 
@@ -112,13 +117,14 @@ def test_an_error_after_the_first_byte_is_told_in_the_stream(running: Running) -
 
 def test_silence_is_filled_with_comments(running: Running) -> None:
     """Straight to the iterator, with a heartbeat shorter than a step."""
-    from serving.gateway.calls import begin
 
     async def collect() -> list[bytes]:
         messages = [Message(role="user", content="hello")]
         body = ChatRequest(model="alpha", messages=messages, max_tokens=20, ignore_eos=True)
-        call = await begin(running.gateway, body, Trace("test"), None)
-        return [chunk async for chunk in stream(call, include_usage=False, heartbeat_s=1e-4)]
+        caller = Caller(Principal("local", "default", SCOPES), running.gateway.tenants.of("default"), Trace("test"))
+        call = await begin(running.gateway, caller, ChatQuestion(body))
+        answers = ChatAnswers(running.gateway.spell)
+        return [chunk async for chunk in stream(call, answers, include_usage=False, heartbeat_s=1e-4)]
 
     chunks = asyncio.run(collect())
     assert KEEP_ALIVE in chunks

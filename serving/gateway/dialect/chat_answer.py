@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.gateway.dialects import Kind, Spell, finish_reason
+from serving.gateway.dialect.answers import Kind, Spell, finish_reason
 from serving.gateway.generation import Row
 from serving.gateway.wire.chat import (
     AnswerMessage,
@@ -16,15 +16,14 @@ from serving.gateway.wire.chat import (
     TokenLogprob,
     TopLogprob,
 )
-from serving.request import Token
+from serving.request import Event, Token
 
 
 @dataclass
-class ChatDialect:
+class ChatAnswers:
     spell: Spell
     whole: Kind = "chat.completion"
     chunk: Kind = "chat.completion.chunk"
-    id_prefix: str = "chatcmpl"
 
     def choices(self, rows: Sequence[Row]) -> list[ChatChoice]:
         return [
@@ -37,7 +36,7 @@ class ChatDialect:
             for index, row in enumerate(rows)
         ]
 
-    def opening(self, index: int) -> list[ChunkChoice]:
+    def opening(self, index: int, first: Event) -> list[ChunkChoice]:
         return [ChunkChoice(index=index, delta=Delta(role="assistant", content=""))]
 
     def delta(self, index: int, token: Token) -> list[ChunkChoice] | None:

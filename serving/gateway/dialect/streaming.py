@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 
 from registry.errors import LorimerError
 from serving.gateway.calls import Call
-from serving.gateway.dialects import usage_of
+from serving.gateway.dialect.answers import Answers, chunk, usage_of
 from serving.gateway.errors import envelope
 from serving.request import Token
 
 HEARTBEAT_S = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
-HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,9 +24,12 @@ def event(document: object) -> bytes:
     return b"data: " + _encode(document) + b"\n\n"
 
 
-async def stream(call: Call, *, include_usage: bool, heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[bytes]:
+async def stream(
+    call: Call, answers: Answers, *, include_usage: bool, heartbeat_s: float = HEARTBEAT_S
+) -> AsyncIterator[bytes]:
     """Opening, tokens and closing of every row, then usage and [DONE]; closing the iterator early aborts the rows."""
-    dialect, rows = call.dialect, call.generation.rows
+    rows = call.generation.rows
+    told = partial(chunk, call, answers, include_usage=include_usage)
     opened: set[int] = set()
     try:
         async for item in call.generation.events(heartbeat_s):
@@ -38,14 +41,14 @@ async def stream(call: Call, *, include_usage: bool, heartbeat_s: float = HEARTB
                 raise failure
             if index not in opened:
                 opened.add(index)
-                if opening := dialect.opening(index):
-                    yield event(call.chunk(opening, include_usage))
+                if opening := answers.opening(index, happened):
+                    yield event(told(opening))
             if not isinstance(happened, Token):
-                yield event(call.chunk(dialect.closing(index, rows[index]), include_usage))
-            elif choices := dialect.delta(index, happened):
-                yield event(call.chunk(choices, include_usage))
+                yield event(told(answers.closing(index, rows[index])))
+            elif choices := answers.delta(index, happened):
+                yield event(told(choices))
         if include_usage:
-            yield event(call.chunk([], include_usage, usage_of(rows, call.num_prompts)))
+            yield event(told([], usage=usage_of(call)))
         yield DONE
     except LorimerError as error:
         call.trace.failure = error

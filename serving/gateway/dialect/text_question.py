@@ -1,0 +1,94 @@
+"""A plain completion's question: prompts as they are. Knows no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from registry.errors import Invalid
+from serving.gateway.demand import Demand, lengths_of
+from serving.gateway.dialect.formats import format_grammar
+from serving.gateway.dialect.prompts import Prompt, echoed, read_prompts, tokenised
+from serving.gateway.dialect.question import check_generation, refuse
+from serving.gateway.dialect.sampling import answer_tokens, sampling_of
+from serving.gateway.generation import UNBOUNDED
+from serving.gateway.wire.completion import CompletionRequest
+from serving.gateway.wire.generation import MixPart
+from serving.request import Sampling
+
+if TYPE_CHECKING:
+    from serving.base import Base
+    from serving.grammar import Grammar, Grammars
+
+DEFAULT_MAX_TOKENS = 16
+"""What OpenAI's /v1/completions writes when the caller gives no `max_tokens`."""
+MAX_PROMPTS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class TextQuestion:
+    body: CompletionRequest
+    id_prefix: ClassVar[str] = "cmpl"
+    window: ClassVar[int] = UNBOUNDED
+    is_observed: ClassVar[bool] = True
+    wants_features: ClassVar[bool] = False
+    messages: ClassVar[None] = None
+
+    @property
+    def model(self) -> str:
+        return self.body.model
+
+    @property
+    def adapters(self) -> Sequence[MixPart] | None:
+        return self.body.adapters
+
+    @property
+    def user(self) -> str | None:
+        return self.body.user or self.body.safety_identifier
+
+    @property
+    def per_prompt(self) -> int:
+        return self.body.n or 1
+
+    def scores(self, index: int) -> bool:
+        """The first answer's scores do for all, unless each is told as it comes."""
+        return self.echoes and self.body.logprobs is not None and (index == 0 or bool(self.body.stream))
+
+    @property
+    def is_bound(self) -> bool:
+        return self.body.response_format is not None
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the prompts are repeated before their answers."""
+        return bool(self.body.echo)
+
+    def check(self, base: Base) -> None:
+        body = self.body
+        refuse(
+            {
+                "suffix": bool(body.suffix),
+                "best_of": body.best_of is not None and body.best_of != (body.n or 1),
+            }
+        )
+        check_generation(body)
+
+    def demand(self) -> Demand:
+        return Demand.of(lengths_of(self.body.prompt)[:MAX_PROMPTS], self.per_prompt, self.body.max_tokens)
+
+    def prompts(self, base: Base) -> list[Prompt]:
+        given = read_prompts(self.body.prompt, base.profile.vocab_size, param="prompt", most=MAX_PROMPTS)
+        return [echoed(base, each) if self.echoes else tokenised(base, each) for each in given]
+
+    def grammar(self, grammars: Grammars) -> Grammar | None:
+        return format_grammar(self.body.response_format, grammars)
+
+    def sampling(self, num_prompt_tokens: int, context_length: int, grammar: Grammar | None) -> Sampling:
+        wanted = self.body.max_tokens
+        if wanted is None:
+            wanted = max(min(DEFAULT_MAX_TOKENS, context_length - num_prompt_tokens), 1)
+        elif wanted == 0 and not self.echoes:
+            raise Invalid("max_tokens 0 needs echo: true", param="max_tokens", code="invalid_value")
+        max_tokens = answer_tokens(wanted, num_prompt_tokens, context_length, "prompt")
+        return sampling_of(self.body, max_tokens, self.body.logprobs, grammar)
