@@ -11,11 +11,14 @@ from serving.gateway.access import authorise, check_routes
 from serving.gateway.auditing import record_failure
 from serving.gateway.errors import handle
 from serving.gateway.gateway import Gateway
+from serving.gateway.openapi import route
+
+ROUTES = [*v1.ROUTES, *api.ROUTES, *audit_route.ROUTES, *operations.ROUTES, *route.ROUTES]
 
 
 def create_app(gateway: Gateway) -> Litestar:
     app = Litestar(
-        route_handlers=[*v1.ROUTES, *api.ROUTES, *audit_route.ROUTES, *operations.ROUTES],
+        route_handlers=ROUTES,
         guards=[authorise],
         after_exception=[record_failure],
         exception_handlers={Exception: handle, LorimerError: handle},

@@ -1,0 +1,14 @@
+"""An example of every operation, by the name of its handler. Tests send what is asked and check what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from serving.gateway.openapi.examples.example import Example
+from serving.gateway.openapi.examples.inference import INFERENCE
+from serving.gateway.openapi.examples.operations import OPERATIONS
+from serving.gateway.openapi.examples.registry import REGISTRY
+
+__all__ = ["EXAMPLES", "Example"]
+
+EXAMPLES: Mapping[str, Example] = {**INFERENCE, **REGISTRY, **OPERATIONS}
