@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
+from registry.captures.redaction import KINDS, Kind
 from registry.errors import Invalid
 from registry.retention import Retention
 
@@ -14,6 +16,10 @@ from registry.retention import Retention
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     capture: bool = False
     """Keep request texts and feedback for retraining."""
+    capture_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
+    """Captures older than this are taken out; None: kept until somebody takes them out."""
+    redact: tuple[Kind, ...] = ()
+    """What is taken out of captured texts before they are kept: email, phone, card, secret."""
     retrain: Literal["auto", "approve", "off"] = "auto"
     min_examples: int = 32
     """Usable corrections a retraining needs."""
@@ -27,9 +33,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def read_policy(values: Mapping[str, Any]) -> Policy:
     """Validate; an unknown key or a wrong type is Invalid and named."""
     try:
-        policy = msgspec.convert(dict(values), Policy)
+        policy = msgspec.convert({**values, **_listed(values.get("redact"))}, Policy)
     except msgspec.ValidationError as error:
         raise Invalid(f"bad policy: {error}", param="policy") from error
     if policy.min_examples < 1 or not 0 <= policy.cooldown_s < float("inf"):
         raise Invalid("bad policy: min_examples must be >= 1 and cooldown_s >= 0", param="policy")
     return policy
+
+
+def _listed(redact: object) -> dict[str, Any]:
+    """`all`, or kinds separated by commas, as people write them."""
+    if not isinstance(redact, str):
+        return {}
+    return {"redact": KINDS if redact == "all" else [each.strip() for each in redact.split(",") if each.strip()]}
