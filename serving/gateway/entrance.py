@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import time
 from asyncio import CancelledError, timeout
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
-from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from registry.errors import LorimerError
+from serving.gateway.pace import Exchange, Patience
 from serving.gateway.trace import KEY, Trace, begin
 
 QUIET = frozenset({"/health", "/ready", "/metrics"})
@@ -24,12 +27,23 @@ SWALLOW_S = 5.0
 
 
 class Entrance:
-    """Wraps the application, so that even an unknown path is counted, named and logged."""
+    """Wraps the application, so that even an unknown path is counted, named and logged. `clock` is monotonic."""
 
-    def __init__(self, app: ASGIApp, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        log: FilteringBoundLogger,
+        patience: Patience,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._app = app
         self._log = log
+        self._patience = patience
+        self._clock = clock
+        self._latest = -math.inf
         self.in_flight = 0
+        self.closing = False
+        """Whether connections are closed after the next answer, so that nobody relies on them."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -38,34 +52,24 @@ class Entrance:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
         trace = begin(None if given is None else given.decode("latin-1"))
         scope.setdefault("state", {})[KEY] = trace
-        status = 0
-        body_over = False
-
-        async def receive_counted() -> ReceiveMessage:
-            nonlocal body_over
-            message = await receive()
-            body_over = body_over or message["type"] != "http.request" or not message["more_body"]
-            return message
-
-        async def send_named(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                ours = {"x-request-id": trace.request_id, **trace.headers}
-                message["headers"] = [*message["headers"], *_raw(ours)]
-            await send(message)
-
+        exchange = Exchange(receive, send, trace, self._patience, {"connection": "close"} if self.closing else {})
+        if scope["path"] not in QUIET:
+            self._latest = self._clock()
         self.in_flight += 1
         try:
-            await self._app(scope, receive_counted, send_named)
-            if status >= HTTPStatus.BAD_REQUEST and not body_over:
+            await self._app(scope, exchange.receive, exchange.send)
+            if exchange.status >= HTTPStatus.BAD_REQUEST and not exchange.body_over:
                 await _swallow(receive)
         except BaseException as error:
             trace.failure = trace.failure or error
             raise
         finally:
             self.in_flight -= 1
-            self._write(scope, trace, status)
+            self._write(scope, trace, exchange.status)
+
+    def quiet_s(self) -> float:
+        """Seconds since a request came that was no probe."""
+        return self._clock() - self._latest
 
     def _write(self, scope: Any, trace: Trace, status: int) -> None:
         if scope["path"] in QUIET and status < HTTPStatus.BAD_REQUEST:
@@ -86,10 +90,6 @@ class Entrance:
             **timings,
             **failure,
         )
-
-
-def _raw(headers: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
-    return ((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items())
 
 
 async def _swallow(receive: Receive) -> None:

@@ -90,7 +90,13 @@ class Running:
 
 def run(base: Base, root: Path, **settings: Any) -> Iterator[Running]:
     chosen = Settings(
-        store=f"file://{root}/store", cache_dir=str(root / "cache"), port=0, observe_flush_s=0.2, drain_s=5, **settings
+        store=f"file://{root}/store",
+        cache_dir=str(root / "cache"),
+        port=0,
+        observe_flush_s=0.2,
+        drain_s=5,
+        drain_quiet_s=0,
+        **settings,
     )
     registry = Registry(open_store(chosen.store), actor="tests", trust=open_trust(chosen))
     registry.init()

@@ -1,0 +1,68 @@
+"""The bytes of a request as they come and go; who is too slow or breaks off is not waited for. Knows no route."""
+
+from __future__ import annotations
+
+from asyncio import timeout
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from litestar.exceptions import HTTPException
+from litestar.types import Message, Receive, ReceiveMessage, Send
+
+from serving.gateway.errors import Gone
+from serving.gateway.trace import Trace
+
+
+@dataclass(frozen=True)
+class Patience:
+    """`body_s`: from arrival until the whole body is here. `stall_s`: how long a client may take nothing at all."""
+
+    body_s: float
+    stall_s: float
+
+
+@dataclass(eq=False)
+class Exchange:
+    """Receives and sends for one request, in its application's stead. `headers` go out with whatever is answered."""
+
+    receive_next: Receive
+    send_next: Send
+    trace: Trace
+    patience: Patience
+    headers: Mapping[str, str]
+    status: int = 0
+    body_over: bool = False
+
+    async def receive(self) -> ReceiveMessage:
+        """Nothing but `http.disconnect` comes once the body is over; before that it is an error."""
+        if self.body_over:
+            return await self.receive_next()
+        try:
+            async with timeout(self.patience.body_s - self.trace.elapsed_s()):
+                message = await self.receive_next()
+        except TimeoutError as error:
+            self.body_over = True
+            told = f"the body did not arrive within {self.patience.body_s:g} s"
+            raise HTTPException(status_code=408, detail=told, headers={"connection": "close"}) from error
+        if message["type"] == "http.disconnect":
+            self.body_over = True
+            told = "the body broke off, or is not as long as its headers say"
+            raise HTTPException(status_code=400, detail=told, headers={"connection": "close"})
+        self.body_over = not message["more_body"]
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            ours = {"x-request-id": self.trace.request_id, **self.headers, **self.trace.headers}
+            message["headers"] = [*message["headers"], *((_raw(name), _raw(value)) for name, value in ours.items())]
+        try:
+            async with timeout(self.patience.stall_s):
+                await self.send_next(message)
+        except TimeoutError as error:
+            self.trace.failure = Gone("the client stopped taking its answer")
+            raise self.trace.failure from error
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("latin-1")
