@@ -14,7 +14,7 @@ from serving.gateway.generation import Row
 
 MAX_ARMS = 100
 OTHER = "other"
-LABELS = ("adapter", "alias", "version")
+LABELS = ("tenant", "adapter", "alias", "version")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
@@ -22,16 +22,17 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 
 class Arm:
     """One version of one split alias, as its labels name it."""
 
+    tenant: str
     adapter: str
     alias: str
     version: str
 
 
-def arm_of(choice: Choice) -> Arm | None:
+def arm_of(tenant: str, choice: Choice) -> Arm | None:
     """None for an answer that was not drawn."""
     if choice.share is None or choice.version is None or choice.adapter is None or choice.alias is None:
         return None
-    return Arm(choice.adapter, choice.alias, f"v{choice.version.number}")
+    return Arm(tenant, choice.adapter, choice.alias, f"v{choice.version.number}")
 
 
 class Arms:
@@ -80,9 +81,9 @@ class Arms:
         if corrected:
             self._feedback.labels(*labels, "corrected").inc()
 
-    def _labels(self, arm: Arm) -> tuple[str, str, str]:
+    def _labels(self, arm: Arm) -> tuple[str, str, str, str]:
         if arm not in self._known:
             if len(self._known) >= self._limit:
-                return OTHER, OTHER, OTHER
+                return OTHER, OTHER, OTHER, OTHER
             self._known.add(arm)
-        return arm.adapter, arm.alias, arm.version
+        return arm.tenant, arm.adapter, arm.alias, arm.version

@@ -27,7 +27,7 @@ class Meter:
 
     def ended(self, call: Call) -> None:
         """Every row of the call has ended, one way or another."""
-        arm = arm_of(call.choice)
+        arm = arm_of(call.tenant.name, call.choice)
         seat = self._metrics.adapters.of(call.tenant.name, call.choice.label or BASE)
         if call.choice.digest is not None and "load" in call.trace.seconds:
             self._metrics.load.labels(*seat).observe(call.trace.seconds["load"])

@@ -47,7 +47,7 @@ class Recorder:
     def remember(self, call: Call) -> None:
         """So that feedback may name the call by its id or by the `x-request-id` it travelled under."""
         self._meter.began(call)
-        answered = Answered(call.id, call.choice.adapter, arm_of(call.choice))
+        answered = Answered(call.id, call.choice.adapter, arm_of(call.tenant.name, call.choice))
         for request_id in (call.id, call.trace.request_id):
             self._answered[call.tenant.name, request_id] = answered
         while len(self._answered) > MAX_REMEMBERED:

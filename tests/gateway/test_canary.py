@@ -62,8 +62,8 @@ def test_who_names_neither_gets_any(split: Running) -> None:
 
 
 def test_every_gateway_agrees(split: Running) -> None:
-    here = split.gateway.catalog
-    there = Catalog(split.registry, None, split.base.profile, rng=random.Random(7))  # type: ignore[arg-type]
+    here = split.gateway.home.catalog
+    there = Catalog(split.registry, here.known, split.base.profile, rng=random.Random(7))
     drawn = [[catalog.draw("bot", f"user-{n}").digest for n in range(300)] for catalog in (here, there)]
     assert drawn[0] == drawn[1]
     anew = [[catalog.draw("bot", None).digest for _ in range(64)] for catalog in (here, there)]
@@ -129,7 +129,8 @@ def test_metrics_compare_the_versions(split: Running) -> None:
         for sample in family.samples
         if sample.name.startswith("lorimer_arm_")
     ]
-    assert {(sample.labels["adapter"], sample.labels["alias"]) for sample in samples} == {("bot", "prod")}
+    labelled = [[sample.labels[name] for name in ("tenant", "adapter", "alias")] for sample in samples]
+    assert all(each == ["default", "bot", "prod"] for each in labelled)
 
     def total(name: str, **labels: str) -> float:
         found = (sample for sample in samples if sample.name == f"lorimer_arm_{name}")

@@ -68,7 +68,7 @@ def test_a_pin_must_be_a_name(start: Any) -> None:
 
 def test_the_first_poll_after_a_commit_sees_it_with_one_list(fresh: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     residency, store = fresh.gateway.residency, fresh.registry.store
-    fresh.gateway._follower.close()
+    fresh.gateway.home.follower.close()
     names = [f"many-{number}" for number in range(6)]
     for seed, name in enumerate(names, 1):
         fresh.publish(name, seed)
