@@ -20,7 +20,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt material.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -q -e '.[demo,dev,bench]'
+	$(PIP) -q -e '.[demo,dev,bench,otel]'
 	@touch $@
 
 demo: $(VENV)/.demo ## Run the main job, start to end, on a real model and real text
