@@ -17,6 +17,7 @@ VERBS = {
     "registry": ("registry.commands", "registry", "Versions, aliases, history: publish, pull, verify, roll back."),
     "train": ("trainer.commands", "train", "Check data, train, gate and publish an adapter."),
     "jobs": ("registry.commands", "jobs", "List, show, submit and cancel jobs."),
+    "keys": ("registry.commands.keys", "keys", "API keys: make, list, rotate and revoke them."),
     "audit": ("registry.commands.audit", "audit", "Show who changed what through the gateways, and when."),
     "bench": ("serving.commands", "bench", "Measure the engine on this machine."),
 }

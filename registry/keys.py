@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from registry.adapters import Registry
 from registry.canonical import sha256
 from registry.errors import Conflict, Invalid, NotFound, Refused
 from registry.log import Event, Log
@@ -101,17 +102,22 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         expires_at = self.grants.expires_at
         return "valid" if expires_at is None or now < expires_at else "expired"
 
-    def accepts(self, hash: str, now: float) -> bool:
-        """Whether the secret with this hash opens anything now."""
-        return self.state(now) == "valid" and any(
-            secret.hash == hash and (secret.until is None or now < secret.until) for secret in self.secrets
-        )
+    def refusal(self, hash: str, now: float) -> str | None:
+        """Why the secret with this hash opens nothing now; None: it does."""
+        if (state := self.state(now)) != "valid":
+            return f"is {state}" if state == "revoked" else "has expired"
+        current = any(secret.hash == hash and (secret.until is None or now < secret.until) for secret in self.secrets)
+        return None if current else "was replaced by a newer one"
 
 
 class KeyRing(msgspec.Struct, frozen=True):
     """Every key there ever was, by id, oldest first."""
 
     keys: dict[str, Key] = {}
+
+    def by_hash(self) -> dict[str, Key]:
+        """Every secret that is or was one of a key's two latest."""
+        return {secret.hash: key for key in self.keys.values() for secret in key.secrets}
 
 
 class KeyLog:
@@ -140,6 +146,11 @@ class KeyLog:
             admit=self._admit,
             trust_checkpoints=not self._trust.roots,
         )
+
+    @classmethod
+    def of(cls, registry: Registry) -> KeyLog:
+        """The keys that lie beside an open registry's adapters."""
+        return cls(registry.store, registry.clock, actor=registry.actor, trust=registry.trust)
 
     def read(self) -> KeyRing:
         """Strongly fresh; warm it is one GET."""

@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A client that takes nothing of its answer for this long is given up."""
     max_body: int = 4 << 20
     api_key_hashes: str = ""
-    """SHA-256 in hex of bootstrap keys, separated by commas: every scope, this tenant. Others: `lorimer keys create`."""
+    """SHA-256 in hex of bootstrap keys, separated by commas: every scope, this tenant. More: `lorimer keys`."""
     tls_cert: str = ""
     """PEM file of the certificate, and those between it and its root; then HTTP is spoken over TLS 1.3 only."""
     tls_key: str = ""

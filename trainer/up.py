@@ -18,17 +18,18 @@ def up(terminal: Terminal, /, **_: object) -> None:
     The registry is created where the store holds none. SIGTERM or Ctrl-C drains running requests, lets the
     worker checkpoint, and exits 0; nothing that was acknowledged is lost.
     """
+    from registry.keys import KeyLog
     from serving.base import load_base
     from serving.gateway.access import require_guarded
-    from serving.gateway.credentials import Credentials
+    from serving.gateway.credentials import is_guarded
     from serving.gateway.server import free_address
     from serving.gateway.server import serve as serve_until_told
     from trainer.together import Together, ensure_registry
 
     settings = terminal.settings
-    require_guarded(settings.host, Credentials(settings.api_key_hashes, settings.tenant))
-    free_address(settings.host, settings.port)
     registry = ensure_registry(settings, terminal.say)
+    require_guarded(settings.host, is_guarded(settings, KeyLog.of(registry).read()))
+    free_address(settings.host, settings.port)
     base = load_base(settings, terminal.say)
     with Together(settings, registry, base) as together:
         together.start_background()

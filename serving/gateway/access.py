@@ -21,7 +21,6 @@ from litestar.handlers.base import BaseRouteHandler
 
 from registry.errors import Refused
 from registry.keys import Scope
-from serving.gateway.credentials import Credentials
 from serving.gateway.errors import Forbidden
 from serving.gateway.principal import KEY
 
@@ -39,12 +38,12 @@ def scopes_of(handler: BaseRouteHandler) -> tuple[Scope, ...]:
     return scopes if isinstance(scopes, tuple) else (scopes,)
 
 
-def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """The guard on the whole application."""
     if handler.opt.get(PUBLIC):
         return
     gateway = connection.app.state.gateway
-    principal = gateway.credentials.principal(connection.headers.get("authorization"))
+    principal = await gateway.credentials.principal(connection.headers.get("authorization"))
     connection.scope["state"][KEY] = principal
     if scopes := scopes_of(handler):
         principal.require_any(scopes)
@@ -60,12 +59,12 @@ def check_routes(app: Litestar) -> None:
             assert methods == {"OPTIONS"} or handler.opt.keys() & {SCOPE, PUBLIC}, f"{route.path}: which scope?"
 
 
-def require_guarded(host: str, credentials: Credentials) -> None:
+def require_guarded(host: str, is_guarded: bool) -> None:
     """Refused when the address is reachable from elsewhere and nothing would check who calls."""
-    if not credentials and not is_loopback(host):
+    if not is_guarded and not is_loopback(host):
         raise Refused(
             f"binding {host} without API keys would open every adapter to the network",
-            hint="bind 127.0.0.1, or set LORIMER_API_KEY_HASHES to the SHA-256 of a key",
+            hint="bind 127.0.0.1, or make a key first: lorimer keys create NAME --scope infer",
         )
 
 

@@ -8,7 +8,11 @@ from registry.terminal import Terminal, command
 
 
 @click.command()
-@click.option("--host", default=None, help="Address to listen on; anything but loopback needs API keys.")
+@click.option(
+    "--host",
+    default=None,
+    help="Address to listen on; anything but loopback needs keys, tokens or client certificates.",
+)
 @click.option("--port", type=int, default=None, help="Port to listen on; 0 takes a free one.")
 @click.option("--pinned", default=None, help="Models to keep in memory always, separated by commas.")
 @click.option("--vllm-metric-aliases", is_flag=True, default=None, help="Export vLLM's metrics too, by its names.")
@@ -19,17 +23,18 @@ def serve(terminal: Terminal, /, **_: object) -> None:
     SIGTERM or Ctrl-C stops it gracefully: /ready fails at once, running requests finish, exit code 0.
     """
     from registry.adapters import open_registry
+    from registry.keys import KeyLog
     from serving.base import load_base
     from serving.gateway.access import require_guarded
-    from serving.gateway.credentials import Credentials
+    from serving.gateway.credentials import is_guarded
     from serving.gateway.gateway import open_gateway
     from serving.gateway.server import GatewayServer, free_address
     from serving.gateway.server import serve as serve_until_told
 
     settings = terminal.settings
-    require_guarded(settings.host, Credentials(settings.api_key_hashes, settings.tenant))
-    free_address(settings.host, settings.port)
     registry = open_registry(settings)
+    require_guarded(settings.host, is_guarded(settings, KeyLog.of(registry).read()))
+    free_address(settings.host, settings.port)
     base = load_base(settings, terminal.say)
     gateway = open_gateway(settings, registry, base)
     server = GatewayServer(gateway)

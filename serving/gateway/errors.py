@@ -51,7 +51,11 @@ class ModelNotFound(NotFound):
 
 
 class Unauthorized(Refused):
-    """No credential, or one we do not know."""
+    """No credential, or one that opens nothing: then it is said to be `invalid`."""
+
+    def __init__(self, message: str, *, hint: str = "", invalid: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.challenge = 'Bearer error="invalid_token"' if invalid else "Bearer"
 
 
 class Forbidden(Refused):
@@ -139,7 +143,7 @@ def answer(error: Exception, under_v1: bool) -> Response[bytes]:
 
 def _headers(error: Exception, shape: Shape) -> dict[str, str]:
     if isinstance(error, Unauthorized):
-        return {"www-authenticate": "Bearer", "x-should-retry": "false"}
+        return {"www-authenticate": error.challenge, "x-should-retry": "false"}
     if not shape.can_retry:
         return {"x-should-retry": "false"}
     wait_s = error.retry_after_s if isinstance(error, Busy) else UNAVAILABLE_RETRY_S

@@ -25,7 +25,7 @@ from serving.engine import Engine
 from serving.gateway.admission import Admission
 from serving.gateway.auditing import Audits
 from serving.gateway.choosing import Catalog
-from serving.gateway.credentials import Credentials
+from serving.gateway.credentials import Credentials, open_credentials
 from serving.gateway.engine_metrics import EngineCollector
 from serving.gateway.follower import Follower
 from serving.gateway.housekeeper import Housekeeper
@@ -60,6 +60,7 @@ class Gateway:
         residency: Residency,
         quarantine: Quarantine,
         tenants: Tenants,
+        credentials: Credentials,
         settings: Settings,
         log: FilteringBoundLogger,
         collectors: Iterable[Collector] = (),
@@ -71,7 +72,7 @@ class Gateway:
         self.tenants = tenants
         self.home = tenants.of(settings.tenant)
         self.settings = settings
-        self.credentials = Credentials(settings.api_key_hashes, settings.tenant)
+        self.credentials = credentials
         self.log = log
         self.metrics = Metrics([EngineCollector(engine, quarantine), ResidencyCollector(residency), *collectors])
         self.audits = Audits(self.home.registry.store, gateway_id, self.home.registry.clock)
@@ -98,6 +99,7 @@ class Gateway:
     def close(self) -> None:
         """Finish what is buffered and stop. Requests still running end with an error."""
         self.draining = True
+        self.credentials.close()
         for tenant in self.tenants.opened():
             tenant.follower.close()
         self.engine.close()
@@ -157,6 +159,7 @@ def open_gateway(
         residency=residency,
         quarantine=quarantine,
         tenants=Tenants(open_tenant),
+        credentials=open_credentials(settings, registry, log),
         settings=settings,
         collectors=collectors,
         log=log,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from registry.errors import Invalid, LorimerError, Unavailable
@@ -18,11 +21,18 @@ from serving.gateway.access import require_guarded
 from serving.gateway.app import create_app
 from serving.gateway.entrance import Entrance
 from serving.gateway.gateway import Gateway
+from serving.gateway.pace import Patience
+from serving.gateway.tls import tls_options
 
 START_S = 30.0
-STOP_S = 5.0
 POLL_S = 0.02
 BACKLOG = 1024
+MOST_CONNECTIONS = 8192
+FILES_KEPT = 512
+"""Open files that are left for everything but connections."""
+IDLE_MS = 60_000
+"""How long a connection may be silent before a request, and how long the head of one may take."""
+HEAD_BYTES = 64 << 10
 MAX_PORT = 65_535
 
 
@@ -37,8 +47,10 @@ class GatewayServer:
         self.port = settings.port if port is None else port
         self._address = self.host
         self._drain_s = settings.drain_s if drain_s is None else drain_s
+        self._tls = tls_options(settings)
         self._gateway = gateway
-        self._entrance = Entrance(create_app(gateway), gateway.log)
+        patience = Patience(body_s=settings.body_timeout_s, stall_s=settings.stall_timeout_s)
+        self._entrance = Entrance(create_app(gateway), gateway.log, patience)
         self._listening = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -48,7 +60,7 @@ class GatewayServer:
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
 
     @property
     def in_flight(self) -> int:
@@ -56,7 +68,7 @@ class GatewayServer:
 
     def start(self) -> GatewayServer:
         """Listen and return once connections are accepted. Unavailable: the port is taken; Refused: open to all."""
-        require_guarded(self.host, self._gateway.credentials)
+        require_guarded(self.host, self._gateway.credentials.are_checked)
         self._address, self.port = free_address(self.host, self.port)
         self._thread.start()
         if not self._listening.wait(START_S) or self._failure is not None:
@@ -92,19 +104,23 @@ class GatewayServer:
             address=self._address,
             port=self.port,
             interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,  # of a connection that may yet become HTTP/2 it does not limit the silence
+            http1_settings=HTTP1Settings(header_read_timeout=IDLE_MS, max_buffer_size=HEAD_BYTES),
             backlog=BACKLOG,
+            backpressure=connections(),
             websockets=False,
             log_enabled=False,
+            **self._tls,
         )
         serving = asyncio.create_task(server.serve())
         try:
             await self._until_listening(serving)
             self._listening.set()
             await self._stopping.wait()
-            await self._drain()
+            await self._until_quiet()
         finally:
             server.stop()  # type: ignore[no-untyped-call]
-            await asyncio.wait({serving}, timeout=STOP_S)
+            await asyncio.wait({serving}, timeout=self._drain_s / 2)
 
     async def _until_listening(self, serving: asyncio.Task[None]) -> None:
         while not serving.done():
@@ -117,10 +133,12 @@ class GatewayServer:
             return
         serving.result()
 
-    async def _drain(self) -> None:
-        """Requests may still arrive until routers have seen /ready fail; they are answered while the drain lasts."""
-        deadline = time.monotonic() + self._drain_s
-        while self._entrance.in_flight and time.monotonic() < deadline:
+    async def _until_quiet(self) -> None:
+        """Answer whoever still comes until routers have seen /ready fail: for half the drain, the rest is to finish."""
+        self._entrance.closing = True
+        deadline = time.monotonic() + self._drain_s / 2
+        quiet_s = self._gateway.settings.drain_quiet_s
+        while self._entrance.quiet_s() < quiet_s and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
 
 
@@ -143,6 +161,16 @@ def serve(server: GatewayServer, on_listening: Callable[[], None] = lambda: None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def connections() -> int:
+    """How many may be open at once, with as many files as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(min(MOST_CONNECTIONS, files - FILES_KEPT), 64)
 
 
 def free_address(host: str, port: int) -> tuple[str, int]:

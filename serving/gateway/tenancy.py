@@ -32,7 +32,7 @@ class Monitor(Protocol):
     def status(self, adapter: str) -> Mapping[str, Any]: ...
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Tenant:
     """What of a gateway belongs to one tenant. `monitor` is None where none runs in this process."""
 

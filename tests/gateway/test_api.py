@@ -81,11 +81,11 @@ def test_drift_without_a_monitor_tells_what_is_on_record(running: Running) -> No
 
 def test_a_monitor_beside_the_gateway_is_asked(fresh: Running) -> None:
     fresh.publish("watched", 1)
-    fresh.gateway.monitor = Monitor(fresh.registry, fresh.gateway.settings)
+    fresh.gateway.home.monitor = monitor = Monitor(fresh.registry, fresh.gateway.settings)
     fresh.chat("watched", max_tokens=1)
     fresh.gateway.home.sensor.flush()
     deadline = time.monotonic() + 10
-    while not fresh.gateway.monitor.poll().num_observations:
+    while not monitor.poll().num_observations:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     (status,) = fresh.http.get("/api/drift").json()["adapters"]
