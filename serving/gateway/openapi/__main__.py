@@ -18,7 +18,8 @@ from serving.gateway.openapi.markdown import markdown
 def main(as_json: bool) -> None:
     """Write docs/api.md to standard output."""
     document = describe(Litestar(ROUTES, openapi_config=None))
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() if as_json else markdown(document))
+    text = msgspec.json.format(msgspec.json.encode(document)).decode() if as_json else markdown(document)
+    click.echo(text, nl=as_json)
 
 
 if __name__ == "__main__":

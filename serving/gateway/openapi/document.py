@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import ParameterKwarg
@@ -83,7 +84,7 @@ class _Route:
 
 
 def describe(app: Litestar) -> dict[str, Any]:
-    """The document, ready to be encoded as JSON."""
+    """The document, in plain JSON values."""
     routes = list(_routes(app))
     queried = [field.annotation for route in routes for field in route.query.values()]
     types = [kind for route in routes for kind in route.types]
@@ -91,7 +92,7 @@ def describe(app: Litestar) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route, name in _named(routes):
         paths.setdefault(route.path, {})[route.method] = _operation(route, name, references)
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {"title": "Lorimer", "version": version("lorimer"), "description": ABOUT},
         "servers": [{"url": "/", "description": "The gateway that this document comes from."}],
@@ -113,6 +114,8 @@ def describe(app: Litestar) -> dict[str, Any]:
             },
         },
     }
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+    return plain
 
 
 def _routes(app: Litestar) -> Iterator[_Route]:
@@ -148,7 +151,7 @@ def _operation(route: _Route, name: str, references: dict[Any, Schema]) -> dict[
         "description": "\n\n".join(each for each in (description, _access(route)) if each),
         "security": [] if route.handler.opt.get(PUBLIC) else [{SECURITY: [scope]} for scope in _scopes(route)],
         "parameters": [
-            *({**_path_parameter(each), "example": example.path.get(each)} for each in route.path_parameters),
+            *(_path_parameter(each, example.path.get(each, "")) for each in route.path_parameters),
             *(_query_parameter(each, field, references) for each, field in route.query.items()),
             *headers.asked(told.generates),
         ],
@@ -177,15 +180,16 @@ def _access(route: _Route) -> str:
     return f"{told}, of the gateway's own tenant." if route.handler.opt.get(OPERATOR) else f"{told}."
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+def _path_parameter(name: str, example: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
 
 
 def _query_parameter(name: str, field: FieldDefinition, references: dict[Any, Schema]) -> dict[str, Any]:
     schema, told = references[field.annotation], field.kwarg_definition
     if not field.is_required:
         schema = {**schema, "default": field.default}
-    description = told.description if isinstance(told, ParameterKwarg) else None
+    description = (isinstance(told, ParameterKwarg) and told.description) or ""
     return {"name": name, "in": "query", "required": field.is_required, "description": description, "schema": schema}
 
 

@@ -31,7 +31,7 @@ def markdown(document: Document) -> str:
         "## Schemas\n",
         *(_schema(name, schema) for name, schema in document["components"]["schemas"].items()),
     ]
-    return "\n".join(sections)
+    return "\n".join(sections).rstrip("\n") + "\n"
 
 
 def _failures(document: Document) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _answer(media_type: str, content: dict[str, Any]) -> str:
 def _parameters(parameters: list[dict[str, Any]]) -> Iterator[str]:
     """Of the path and the query; headers have a section of their own."""
     rows = [
-        (f"`{each['name']}`", each["in"], in_words(each["schema"]), each.get("description") or "")
+        (f"`{each['name']}`", each["in"], in_words(each["schema"]), each.get("description", ""))
         for each in parameters
         if "$ref" not in each
     ]

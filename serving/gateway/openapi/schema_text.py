@@ -7,22 +7,24 @@ from typing import Any
 import msgspec
 
 Schema = dict[str, Any]
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
 def in_words(schema: Schema) -> str:
-    """`number, 0 to 2`, `list of [Message](#message), 1 to 4096 of them`, `string or null`."""
+    """`number, 0 to 2`, `list of [Message](#message), 1 to 4096`, `string or null`."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower().replace('.', '')})"
     if "anyOf" in schema:
-        return " or ".join(in_words(each) for each in schema["anyOf"])
+        words = [in_words(each) for each in schema["anyOf"]]
+        return "".join(f"{each}{',' if ',' in each else ''} or " for each in words[:-1]) + words[-1]
     if "enum" in schema:
         return " or ".join(f"`{msgspec.json.encode(each).decode()}`" for each in schema["enum"])
     kind = schema.get("type")
     if kind == "array":
-        return f"list{_of(schema.get('items'))}{_between(schema, 'Items', ' of them')}"
+        return f"list{_of(schema.get('items'))}{_between(schema, 'Items', '')}"
     if kind == "object":
-        return f"object{_of(schema.get('additionalProperties'))}{_between(schema, 'Properties', ' of them')}"
+        return f"object{_of(schema.get('additionalProperties'))}{_between(schema, 'Properties', '')}"
     if kind == "string":
         return f"string{_between(schema, 'Length', ' characters')}"
     if kind in {"number", "integer"}:
@@ -44,14 +46,7 @@ def _between(schema: Schema, what: str, unit: str) -> str:
 
 
 def _range(schema: Schema) -> str:
-    bounds = [
-        (f"{word} {schema[key]}")
-        for key, word in (
-            ("minimum", "at least"),
-            ("exclusiveMinimum", "above"),
-            ("maximum", "at most"),
-            ("exclusiveMaximum", "below"),
-        )
-        if key in schema
-    ]
+    if "minimum" in schema and "maximum" in schema:
+        return f", {schema['minimum']} to {schema['maximum']}"
+    bounds = [f"{word} {schema[key]}" for key, word in _BOUNDS.items() if key in schema]
     return f", {' and '.join(bounds)}" if bounds else ""

@@ -171,7 +171,7 @@ REGISTRY: Mapping[str, Example] = {
         answer={"adapter": ADAPTER, "alias": "prod", "version": 1, "digest": _EARLIER},
     ),
     "drift": Example(answer={"adapters": [_DRIFT]}),
-    "jobs": Example(answer={"jobs": [_JOB]}),
+    "list_jobs": Example(answer={"jobs": [_JOB]}),
     "quarantined": Example(answer={"quarantined": [_CASE]}),
     "release": Example(path={"digest": DIGEST}, answer={**_CASE, "refused": 0}),
     "show_audit": Example(answer={"records": [_RECORD]}),
