@@ -118,21 +118,31 @@ class AdapterConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_adapter_config(path: Path) -> AdapterConfig:
     """Parse, and refuse by key everything that the engine would not apply as PEFT does."""
+    return parse_adapter_config(path.name, raw_adapter_config(path))
+
+
+def raw_adapter_config(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise Refused(f"{path.name} is larger than {MAX_CONFIG_BYTES} bytes")
-        values = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return path.read_bytes()
     except OSError as error:
         raise Unavailable(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_adapter_config(file_name: str, raw: bytes) -> AdapterConfig:
+    """As `read_adapter_config`, of what a file of that name holds."""
+    try:
+        values = msgspec.json.decode(raw, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{path.name} is not a JSON object: {error}") from error
-    _refuse_keys(path.name, values)
+        raise Refused(f"{file_name} is not a JSON object: {error}") from error
+    _refuse_keys(file_name, values)
     try:
         config = msgspec.convert({key: value for key, value in values.items() if value is not None}, AdapterConfig)
     except msgspec.ValidationError as error:
-        raise Refused(f"{path.name}: {error}") from error
-    _refuse_values(path.name, config)
-    _refuse_names(path.name, config)
+        raise Refused(f"{file_name}: {error}") from error
+    _refuse_values(file_name, config)
+    _refuse_names(file_name, config)
     return config
 
 

@@ -52,11 +52,37 @@ class TensorEntry:
 
 def read_header(path: Path) -> dict[str, TensorEntry]:
     """The tensors of a safetensors file; Refused names the file and the tensor that is wrong."""
+    return parse_header(path.name, *raw_header(path))
+
+
+def raw_header(path: Path) -> tuple[bytes, int]:
+    """The header as it is written, and the file's size: all that `parse_header` needs to know of the file."""
     try:
         with path.open("rb") as file:
-            return _parse(path.name, file, os.fstat(file.fileno()).st_size)
+            file_bytes = os.fstat(file.fileno()).st_size
+            prefix = file.read(8)
+            header_bytes = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
+                raise Refused(f"{path.name}: not a safetensors file: its header length does not fit the file")
+            return file.read(header_bytes), file_bytes
     except OSError as error:
         raise Unavailable(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_header(file_name: str, raw: bytes, file_bytes: int) -> dict[str, TensorEntry]:
+    """The tensors that the header of a file of so many bytes tells of."""
+    start = 8 + len(raw)
+    try:
+        header = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        header.pop("__metadata__", None)
+        if len(header) > MAX_TENSORS:
+            raise Refused(f"{file_name}: {len(header)} tensors; at most {MAX_TENSORS} are allowed")
+        tensors = [_entry(file_name, name, entry, start, file_bytes) for name, entry in header.items()]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"{file_name}: not a safetensors file: its header is not JSON: {error}") from error
+    tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
+    _check_layout(file_name, tensors, start, file_bytes)
+    return {tensor.name: tensor for tensor in tensors}
 
 
 def check_finite(path: Path, tensors: Mapping[str, TensorEntry]) -> None:
@@ -82,25 +108,6 @@ def _check_finite(file_name: str, file: BinaryIO, tensor: TensorEntry) -> None:
         bits = np.frombuffer(data, dtype)
         if bool(((bits & mask) == mask).any()):
             raise Refused(f"{file_name}: tensor {tensor.name} holds values that are not finite")
-
-
-def _parse(file_name: str, file: BinaryIO, file_bytes: int) -> dict[str, TensorEntry]:
-    prefix = file.read(8)
-    header_bytes = int.from_bytes(prefix, "little")
-    if len(prefix) < 8 or header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
-        raise Refused(f"{file_name}: not a safetensors file: its header length does not fit the file")
-    try:
-        header = msgspec.json.decode(file.read(header_bytes), type=dict[str, msgspec.Raw])
-        header.pop("__metadata__", None)
-        if len(header) > MAX_TENSORS:
-            raise Refused(f"{file_name}: {len(header)} tensors; at most {MAX_TENSORS} are allowed")
-        start = 8 + header_bytes
-        tensors = [_entry(file_name, name, raw, start, file_bytes) for name, raw in header.items()]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{file_name}: not a safetensors file: its header is not JSON: {error}") from error
-    tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
-    _check_layout(file_name, tensors, start, file_bytes)
-    return {tensor.name: tensor for tensor in tensors}
 
 
 class _RawEntry(msgspec.Struct, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -132,7 +133,7 @@ class _Reading:
         return None if copied is None else replaced(copied, base)
 
     def _change(self, module: Module, site: Site, sibling: int) -> Change:
-        file, weight, bias = self._file, weight_of(site, sibling), bias_of(site, sibling)
+        file, weight, bias = self._file, weight_of(site, sibling), partial(bias_of, site, sibling)
         copied = self._copied(module, weight)
         if "ia3_l" in module:
             return ia3(file, module, bias, copied)

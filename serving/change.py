@@ -15,19 +15,20 @@ from registry.errors import Refused
 from serving.base import Site
 from serving.delta import Delta, Part
 from serving.finite import is_finite
+from serving.native import adopt
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """y = gain * (W (input_gain * x)) + base bias + (x a) b + bias, for one linear. W may be replaced.
+    """y = gain * (W (input_gain * x)) + base bias + (x a') scale b' + bias, for one linear. W may be replaced.
 
     In float32, but for a and b, which may have the type they were stored in.
     """
 
     a: Tensor | None = None
-    """(in_features, rank)"""
+    """(rank, in_features), as PEFT stores it"""
     b: Tensor | None = None
-    """(rank, out_features), to be scaled by `scale`"""
+    """(out_features, rank), to be scaled by `scale`"""
     scale: float = 1.0
     gain: Tensor | None = None
     bias: Tensor | None = None
@@ -70,6 +71,8 @@ def bias_of(site: Site, sibling: int) -> Tensor:
 def _fold_lone_input_gains(site: Site, changes: Mapping[int, Change]) -> Mapping[int, Change]:
     """Siblings share an input. A scale that they do not share goes into a replacement of the sibling's weight."""
     gains = [change.input_gain for change in changes.values()]
+    if all(gain is None for gain in gains):
+        return changes
     first = gains[0]
     is_shared = len(changes) == len(site.names) and all(change.replacement is None for change in changes.values())
     if is_shared and first is not None and all(gain is not None and torch.equal(gain, first) for gain in gains):
@@ -95,20 +98,18 @@ def _replacement(site: Site, changes: Mapping[int, Change]) -> Tensor | None:
 
 
 def _side_by_side(site: Site, changes: Mapping[int, Change]) -> tuple[Tensor, tuple[Part, ...]]:
-    """All low-rank changes of a site: turned, scaled and rounded in one pass each."""
-    ranks = {sibling: 0 if change.a is None else change.a.shape[1] for sibling, change in changes.items()}
+    """All low-rank changes of a site: transposed, scaled and rounded in one pass each."""
+    ranks = {sibling: 0 if change.a is None else change.a.shape[0] for sibling, change in changes.items()}
     a, parts, start = site.weight.new_empty(site.in_features, sum(ranks.values())), [], 0
     for sibling, change in sorted(changes.items()):
         if change.a is None or change.b is None:
             continue
-        stop = start + ranks[sibling]
-        b = site.weight.new_empty(change.b.shape)
-        exact = change.b if change.b.dtype == b.dtype else change.b.float()  # half times half is rounded to half
-        torch.mul(exact, change.scale, out=b)
-        a[:, start:stop] = change.a
-        parts.append(Part(sibling, start, stop, _checked(b, site, sibling)))
+        stop, b = start + ranks[sibling], site.weight.new_empty(change.b.shape[::-1])
+        if not (adopt(change.a, 1.0, a[:, start:stop]) and adopt(change.b, change.scale, b)):
+            raise _not_finite(site, sibling)
+        parts.append(Part(sibling, start, stop, b))
         start = stop
-    return _checked(a, site, parts[0].sibling if parts else 0), tuple(parts)
+    return a, tuple(parts)
 
 
 def _one_after_another(site: Site, rows: Mapping[int, Tensor | None], absent: float) -> Tensor | None:
@@ -127,5 +128,9 @@ def _cast(values: Tensor, site: Site, sibling: int) -> Tensor:
 
 def _checked(values: Tensor, site: Site, sibling: int) -> Tensor:
     if not is_finite(values):
-        raise Refused(f"the adapter's weights of {site.names[sibling]} are not finite in {site.weight.dtype}")
+        raise _not_finite(site, sibling)
     return values
+
+
+def _not_finite(site: Site, sibling: int) -> Refused:
+    return Refused(f"the adapter's weights of {site.names[sibling]} are not finite in {site.weight.dtype}")

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from serving.base import Site
 from serving.delta import Delta
+from serving.finite import is_finite
 
 logger = logging.getLogger("lorimer.engine")
 
@@ -73,8 +74,10 @@ def kernel(dtype: torch.dtype) -> Any | None:
     library.walk.argtypes = (Pointer, Pointer, Pointer, Word)
     library.linear.argtypes = (Pointer, Word, Pointer, Word, Word, Pointer, Pointer, Word)
     library.greatest_of.argtypes = (Pointer, Word, Word, Pointer, Word)
+    library.adopt.argtypes = (Pointer, Word, Word, Word, ctypes.c_double, Pointer, Word)
     for function in (library.walk, library.linear, library.greatest_of):
         function.restype = None
+    library.adopt.restype = Word
     return library
 
 
@@ -137,6 +140,21 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 def in_bands(rows: int) -> int:
     """So many rows in whole bands, as the kernel packs them."""
     return -(-rows // BAND) * BAND
+
+
+def adopt(stored: Tensor, scale: float, to: Tensor) -> bool:
+    """to: (columns, rows) = stored: (rows, columns), transposed, scaled and rounded once. Whether all of it is finite.
+
+    `to` may be some columns of a wider matrix. Without a kernel for these two the library does the same.
+    """
+    library = kernel(to.dtype) if stored.dtype in FLAGS and stored.device.type == to.device.type == "cpu" else None
+    if library is None or not stored.is_contiguous() or to.stride(1) != 1:
+        exact = stored if stored.dtype == to.dtype else stored.float()  # half times half is rounded to half
+        torch.mul(exact.t(), scale, out=to) if to.is_contiguous() else to.copy_(exact.t() * scale)
+        return is_finite(to)
+    rows, columns = stored.shape
+    places = stored.data_ptr(), stored.itemsize, rows, columns, scale, to.data_ptr(), to.stride(0)
+    return bool(library.adopt(*places))
 
 
 def greatest(rows: Sequence[Tensor]) -> list[int] | None:

@@ -6,7 +6,7 @@
 #ifndef ADAPTER_H
 #define ADAPTER_H
 
-#include "number.h"
+#include "pair.h"
 
 #define MAX_PARTS 4
 
@@ -18,6 +18,8 @@ typedef struct {
     const float *gain, *bias; /* (sum of the site's out_features,), or null */
     const float *input_gain;  /* (in_features,), or null */
 } Delta;
+
+#ifndef NATIVE_BF16
 
 /* sum[j] += left[i] * right[i][j] for `lanes` times 16 columns, kept in registers, even and odd rows apart */
 static inline __attribute__((always_inline)) void stripe(const int lanes, const float *left, int64_t rows,
@@ -54,21 +56,40 @@ static void accumulate(const float *left, int64_t rows, const Number *right, int
         for (int64_t i = 0; i < rows; i++) sum[j] += left[i] * widen(right[i * stride + j]);
 }
 
+#endif
+
 /* x: (in_features,) -> bottleneck: (total_rank,) */
 static void descend(const Delta *delta, const Number *x, float *bottleneck) {
     const int64_t in = delta->in_features, rank = delta->total_rank;
+    for (int64_t i = 0; i < rank; i++) bottleneck[i] = 0;
+#ifdef NATIVE_BF16
+    accumulate_pairs(1, x, 0, in, delta->a, rank, rank, bottleneck);
+#else
     float input[in];
     for (int64_t i = 0; i < in; i++) input[i] = widen(x[i]);
-    for (int64_t i = 0; i < rank; i++) bottleneck[i] = 0;
     accumulate(input, in, delta->a, rank, rank, bottleneck);
+#endif
+}
+
+/* one part's share of `ascend`; a bottleneck in float is as good as two bfloat16, its rounding and what that left out */
+static void climb(const float *bottleneck, int64_t rank, const Number *b, int64_t outs, float *y) {
+#ifdef NATIVE_BF16
+    Number halves[2 * rank];
+    for (int64_t i = 0; i < rank; i++) {
+        halves[i] = narrow(bottleneck[i]);
+        halves[rank + i] = narrow(bottleneck[i] - widen(halves[i]));
+    }
+    accumulate_pairs(2, halves, rank, rank, b, outs, outs, y);
+#else
+    accumulate(bottleneck, rank, b, outs, outs, y);
+#endif
 }
 
 /* y: (sum of the site's out_features,) += what the adapter makes of its bottleneck */
 static void ascend(const Delta *delta, const float *bottleneck, float *y) {
     for (int64_t part = 0; part < delta->num_parts; part++) {
         const int64_t outs = delta->out_features[part];
-        accumulate(bottleneck + delta->offset[part], delta->rank[part], delta->b[part], outs, outs,
-                   y + delta->column[part]);
+        climb(bottleneck + delta->offset[part], delta->rank[part], delta->b[part], outs, y + delta->column[part]);
     }
 }
 

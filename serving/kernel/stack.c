@@ -8,6 +8,7 @@
 #include "attention.h"
 #include "greatest.h"
 #include "product.h"
+#include "transpose.h"
 
 typedef struct {
     const Number *weight, *bias; /* (outs, in), (outs,) or null */
@@ -342,4 +343,10 @@ void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int
 void greatest_of(const Number *const *rows, int64_t count, int64_t width, int64_t *places, int64_t num_threads) {
 #pragma omp parallel for num_threads(num_threads)
     for (int64_t row = 0; row < count; row++) places[row] = greatest(rows[row], width);
+}
+
+/* a stored matrix (rows, columns), transposed and scaled into `to`, whose rows are `stride` apart; whether all of the
+   result is finite */
+int64_t adopt(const void *from, int64_t bytes, int64_t rows, int64_t columns, double scale, Number *to, int64_t stride) {
+    return transpose(from, bytes, rows, columns, (float)scale, to, stride) == 0;
 }

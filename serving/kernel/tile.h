@@ -7,21 +7,14 @@
 #ifndef TILE_H
 #define TILE_H
 
+#include "dot.h"
 #include "errand.h"
-#if defined(__AVX512BF16__) && defined(__AVX512BW__) && !defined(SINGLE)
-#include <immintrin.h>
-#define NATIVE_BF16
-#endif
 
 #define TILE 4
-#define INLINE static inline __attribute__((always_inline))
 
 #ifdef NATIVE_BF16
 
 #define STEP 32
-typedef __m512 Partial;
-
-INLINE Partial nothing(void) { return _mm512_setzero_ps(); }
 
 INLINE void grow(const int rows, const Number *const *w, const Number *const *x, int64_t k, __mmask32 mask,
                  Partial (*partial)[TILE]) {

@@ -97,6 +97,43 @@ def test_the_greatest_number_of_a_row_is_the_first_of_equals(
     assert native.greatest(list(x)) == expected
 
 
+@needs_compiler
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.integers(1, 70),
+    columns=st.integers(1, 70),
+    beside=st.integers(0, 5),
+    scale=st.sampled_from([1.0, 0.3, -2.0, 16.0]),
+    types=st.tuples(st.sampled_from([torch.bfloat16, torch.float16, torch.float32]), TYPES),
+)
+def test_a_stored_matrix_is_adopted_as_the_library_would(
+    rows: int, columns: int, beside: int, scale: float, types: tuple[torch.dtype, torch.dtype]
+) -> None:
+    """To the last bit, and nothing beside it is touched."""
+    stored, dtype = types
+    matrix, _ = drawn(rows, columns, 1, stored)
+    held = torch.full((columns, rows + 2 * beside), 7.0, dtype=dtype)
+    assert native.adopt(matrix, scale, held[:, beside : beside + rows])
+    assert torch.equal(held[:, beside : beside + rows], (matrix.float() * scale).t().to(dtype))
+    assert (held[:, :beside] == 7).all()
+    assert (held[:, beside + rows :] == 7).all()
+
+
+@needs_compiler
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 40), columns=st.integers(1, 40), seed=st.integers(0, 999), dtype=TYPES, data=st.data())
+def test_what_is_not_finite_is_not_adopted(
+    rows: int, columns: int, seed: int, dtype: torch.dtype, data: st.DataObject
+) -> None:
+    """Wherever it stands; a number that only the narrower type cannot hold among them."""
+    matrix = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
+    place = data.draw(st.integers(0, matrix.numel() - 1))
+    bad = data.draw(st.sampled_from([float("inf"), float("-inf"), float("nan"), 3.4e38]))
+    matrix.view(-1)[place] = bad
+    fits = bad == 3.4e38 and dtype == torch.float32
+    assert native.adopt(matrix, 1.0, torch.empty(columns, rows, dtype=dtype)) is fits
+
+
 def delta(site: Site, replacement: torch.Tensor | None = None) -> Delta:
     a = torch.zeros(site.in_features, 5)
     parts = (Part(0, 0, 2, torch.zeros(2, 8)), Part(2, 2, 5, torch.zeros(3, 6)))

@@ -12,6 +12,7 @@ from benchmarks.soak.tiny import write_tiny_base
 from registry.settings import Settings
 from serving import native
 from serving.base import Base, load_base
+from serving.bench import random_adapter
 from serving.forward import Forward
 from serving.stack import NativeStack, is_walkable, window_of
 
@@ -65,6 +66,29 @@ def test_bands_of_rows_change_no_bit(tmp_path: Path) -> None:
     among = walk(forward_of(base, natively=True), zoo, rows, 9)
     for one, same in zip(alone, among[:3], strict=True):
         assert torch.equal(one[2], same[2])
+
+
+def test_any_rank_in_bfloat16(tmp_path: Path) -> None:
+    """Rows of an adapter meet the input in pairs, columns by sixteens: odd ranks and ragged widths must lose nothing.
+
+    Against the tree, whose sums are rounded to bfloat16 on their way; a number read from beside the adapter, where the
+    next one lies, would be far off. The adapter's share is large on purpose.
+    """
+    directory = write_tiny_base(tmp_path / "tiny", hidden_size=72, heads=6, head_dim=12)
+    base = load_base(Settings(base=str(directory), dtype="bfloat16", device="cpu", cache_dir=str(tmp_path), threads=1))
+    ranks = (1, 2, 3, 7, 8, 15, 16, 21, 32, 47, 64)
+    zoo = Zoo(base, [], [random_adapter(base, rank, rank, std=0.15) for rank in ranks])
+    rows = [(index, prompt(row)) for row, index in enumerate(range(len(zoo.adapters)))]
+    fast = walk(forward_of(base, natively=True), zoo, rows, 1)
+    slow = walk(forward_of(base, natively=False), zoo, rows, 1)
+    bare = walk(forward_of(base, natively=True), zoo, [(None, tokens) for _, tokens in rows], 1)
+    for one, other, without in zip(fast, slow, bare, strict=True):
+        assert _distance(one[2], other[2]) < 0.1
+        assert _distance(one[2], without[2]) > 0.5
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one.float() - other.float()).norm() / other.float().norm())
 
 
 @pytest.mark.parametrize(
