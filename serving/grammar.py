@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,25 +86,37 @@ class Grammars:
 
     def from_schema(self, schema: Mapping[str, Any] | str) -> Grammar:
         """A grammar for the JSON values that a JSON schema admits. Invalid says what in the schema cannot be had."""
-        return self._of(_canonical(schema))
+        schema = _canonical(schema)
+        return self._kept(schema, lambda: self._from_schema(schema))
 
     def any_object(self) -> Grammar:
         """A grammar for JSON objects of whatever content."""
-        return self._of('{"type":"object"}')
+        return self.from_schema('{"type":"object"}')
 
-    def _of(self, schema: str) -> Grammar:
+    def from_rules(self, rules: str, *, param: str) -> Grammar:
+        """A grammar in llguidance's own Lark. Invalid names `param`, the field that the rules were made of."""
+        return self._kept(rules, lambda: self._from_rules(rules, param))
+
+    def _kept(self, source: str, compile: Callable[[], Grammar]) -> Grammar:
+        """No schema reads as rules."""
         with self._lock:
-            if (grammar := self._compiled.get(schema)) is not None:
-                self._compiled.move_to_end(schema)
+            if (grammar := self._compiled.get(source)) is not None:
+                self._compiled.move_to_end(source)
                 return grammar
-        grammar = self._compile(schema)
+        grammar = compile()
         with self._lock:
-            self._compiled[schema] = grammar
+            self._compiled[source] = grammar
             if len(self._compiled) > CACHED:
                 self._compiled.popitem(last=False)
         return grammar
 
-    def _compile(self, schema: str) -> Grammar:
+    def _from_rules(self, rules: str, param: str) -> Grammar:
+        matcher = LLMatcher(self._ready(), LLMatcher.grammar_from_lark(rules), log_level=0)
+        if matcher.is_error():
+            raise Invalid(f"no grammar can be made of it: {_first_line(matcher)}", param=param)
+        return Grammar(matcher, self._base.profile.vocab_size)
+
+    def _from_schema(self, schema: str) -> Grammar:
         matcher = LLMatcher(self._ready(), _source(schema), log_level=0)
         if matcher.is_error():
             complaint = _complaint(schema) or _first_line(matcher)

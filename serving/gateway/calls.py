@@ -9,16 +9,17 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from registry.errors import Corrupt
 from serving.gateway.admission import Admitted
 from serving.gateway.caller import Caller
 from serving.gateway.choosing import Choice
+from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.prompts import Prompt
-from serving.gateway.dialect.question import Question
+from serving.gateway.dialect.question import Question, names_of
 from serving.gateway.dialect.sampling import seeds
-from serving.gateway.generation import Generation
+from serving.gateway.generation import Generation, Row
 from serving.gateway.leasing import lease_of
 from serving.gateway.principal import Principal
 from serving.gateway.tenancy import Tenant
@@ -43,6 +44,8 @@ class Call:
     choice: Choice
     question: Question
     prompts: Sequence[Prompt]
+    kept: Sequence[Kept]
+    """What capture keeps of the question, where the adapter's owner allows any of it to be kept."""
     trace: Trace
     generation: Generation
 
@@ -50,10 +53,9 @@ class Call:
     def num_prompts(self) -> int:
         return len(self.prompts)
 
-    @property
-    def messages(self) -> list[dict[str, Any]] | None:
-        """The conversation, for capture; None where it is none."""
-        return self.question.messages
+    def record_id(self, row: Row) -> str:
+        """Under which id a row is on record: the call's own, unless it had several prompts."""
+        return self.id if self.num_prompts == 1 else row.request.id
 
     def headers(self) -> dict[str, str]:
         return {**self.choice.headers(), "server-timing": self.trace.server_timing()}
@@ -74,6 +76,7 @@ class _Asked:
     choice: Choice
     prompts: Sequence[Prompt]
     grammar: Grammar | None
+    kept: Sequence[Kept]
 
     def samplings(self, context_length: int) -> list[Sampling]:
         """Invalid where a prompt and its answer cannot fit."""
@@ -83,6 +86,8 @@ class _Asked:
 async def begin(gateway: Gateway, caller: Caller, question: Question) -> Call:
     """Start answering; every refusal happens here, before a first byte is sent."""
     question.check(gateway.base)
+    for model in names_of(question):
+        caller.principal.require_use(model)
     admitted = gateway.admission.admit(caller, question.demand())
     try:
         call = await caller.bound(_prepare(gateway, caller, question, admitted))
@@ -103,13 +108,14 @@ async def _prepare(gateway: Gateway, caller: Caller, question: Question, admitte
     for digest in choice.digests:
         gateway.quarantine.check(digest)
     with trace.measure("tokenise"):
-        prompts = await gateway.in_text_thread(question.prompts, gateway.base)
+        prompts = await gateway.reading.prompts(question)
+        kept = await gateway.reading.run(question.kept, 0) if choice.captured else []
         grammar = await gateway.in_thread(question.grammar, gateway.engine.grammars) if question.is_bound else None
-    _Asked(question, choice, prompts, grammar).samplings(gateway.engine.max_context)
+    _Asked(question, choice, prompts, grammar, kept).samplings(gateway.engine.max_context)
     with trace.measure("load"):
         choice, lease = await _lease(gateway, caller, choice)
     try:
-        return _call(gateway, caller, _Asked(question, choice, prompts, grammar), lease, admitted)
+        return _call(gateway, caller, _Asked(question, choice, prompts, grammar, kept), lease, admitted)
     except BaseException:
         if lease is not None:
             lease.release()
@@ -118,10 +124,13 @@ async def _prepare(gateway: Gateway, caller: Caller, question: Question, admitte
 
 def _choose(caller: Caller, question: Question) -> Choice:
     """Sticky by session, else by user; a request that names neither draws anew."""
-    sticky = caller.session or question.user
+    sticky = caller.session or next(iter(question.people), None)
     if question.adapters:
         return caller.tenant.catalog.mix(question.model, question.adapters, sticky)
-    return caller.tenant.catalog.draw(question.model, sticky)
+    choice = caller.tenant.catalog.draw(question.model, sticky)
+    if choice.version is not None:
+        caller.tenant.pseudonyms.prepare()
+    return choice
 
 
 async def _lease(gateway: Gateway, caller: Caller, choice: Choice) -> tuple[Choice, Lease | None]:
@@ -153,12 +162,13 @@ def _call(gateway: Gateway, caller: Caller, asked: _Asked, lease: Lease | None, 
     call = Call(
         id=call_id,
         created=int(time.time()),
-        session=caller.session or question.user or call_id,
+        session=caller.session or next(iter(question.people), call_id),
         tenant=caller.tenant,
         principal=caller.principal,
         choice=asked.choice,
         question=question,
         prompts=asked.prompts,
+        kept=asked.kept,
         trace=caller.trace,
         generation=Generation(gateway.engine, requests, ended, question.window),
     )

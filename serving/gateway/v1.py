@@ -14,6 +14,7 @@ from registry.errors import Invalid, NotFound
 from serving.gateway.access import SCOPE
 from serving.gateway.asking import ask, begin_asking, streamed
 from serving.gateway.calls import Call
+from serving.gateway.capturing import names_of
 from serving.gateway.dialect.answers import Answers, whole
 from serving.gateway.dialect.chat_answer import ChatAnswers
 from serving.gateway.dialect.chat_question import ChatQuestion
@@ -47,7 +48,8 @@ from serving.gateway.wire.model import ModelCard, ModelList
 async def chat_completions(request: AnyRequest) -> Response[Any]:
     """Answer a conversation with the adapter that `model` names."""
     body, spell = await read(request, ChatRequest), gateway_of(request).spell
-    return await _respond(request, body, ChatQuestion(body), lambda _: ChatAnswers(spell))
+    question = ChatQuestion(body)
+    return await _respond(request, body, question, lambda _: ChatAnswers(spell, question.offer))
 
 
 @post(
@@ -103,8 +105,9 @@ async def feedback(request: AnyRequest) -> Response[bytes]:
         adapter=answered.adapter,
         correction=body.correction,
         rating=body.rating,
+        users=await gateway.in_thread(names_of, [body.user] if body.user else [], tenant.pseudonyms),
     )
-    await gateway.in_thread(tenant.captures.feedback, record)
+    await gateway.in_thread(gateway.recorder.capturing.feedback, record, tenant.captures, answered.redact)
     gateway.recorder.judged(answered, body.rating, corrected=body.correction is not None)
     trace_of(request).fields |= {"adapter": answered.adapter, "feedback_for": answered.call_id}
     return respond(FeedbackReceipt(request_id=answered.call_id, adapter=answered.adapter))
@@ -117,7 +120,7 @@ async def _answered(gateway: Gateway, tenant: Tenant, body: FeedbackRequest) -> 
     if body.model is None:
         raise NotFound(f"no request {body.request_id!r} is remembered here", hint="name its `model` as well")
     choice = await gateway.in_thread(tenant.catalog.choose, body.model)
-    return Answered(body.request_id, choice.adapter)
+    return Answered(body.request_id, choice.adapter, redact=choice.redact)
 
 
 async def _respond(

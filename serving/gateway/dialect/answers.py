@@ -18,18 +18,22 @@ from serving.request import Event, Token
 Spell = Callable[[int], str]
 """A token id as text."""
 Kind = Literal["chat.completion", "chat.completion.chunk", "text_completion"]
-Choices = list[ChatChoice] | list[ChunkChoice] | list[TextChoice]
+Choices = Sequence[ChatChoice] | Sequence[ChunkChoice | TextChoice]
 
 
 class Answers(Protocol):
-    """Writes rows as choices. Chunks of one row are asked for in order: `opening`, `delta` per token, `closing`."""
+    """Writes rows as choices.
+
+    Of a row that is streamed they are asked for in order, each for a chunk of its own: `opening`, `delta` for every
+    token, `closing`.
+    """
 
     whole: Kind
     chunk: Kind
 
     def choices(self, rows: Sequence[Row]) -> list[ChatChoice] | list[TextChoice]: ...
-    def opening(self, index: int, first: Event) -> list[ChunkChoice] | list[TextChoice] | None: ...
-    def delta(self, index: int, token: Token) -> list[ChunkChoice] | list[TextChoice] | None: ...
+    def opening(self, index: int, first: Event) -> list[ChunkChoice] | list[TextChoice]: ...
+    def delta(self, index: int, token: Token) -> list[ChunkChoice] | list[TextChoice]: ...
     def closing(self, index: int, row: Row) -> list[ChunkChoice] | list[TextChoice]: ...
 
 
@@ -52,8 +56,13 @@ def whole(call: Call, answers: Answers) -> Answer:
     return _document(call, answers.whole, answers.choices(call.generation.rows), usage_of(call))
 
 
-def chunk(call: Call, answers: Answers, choices: Choices, *, include_usage: bool, usage: Usage | None = None) -> Answer:
-    return _document(call, answers.chunk, choices, usage if include_usage else UNSET)
+def chunk(call: Call, answers: Answers, choice: ChunkChoice | TextChoice, *, include_usage: bool) -> Answer:
+    return _document(call, answers.chunk, (choice,), None if include_usage else UNSET)
+
+
+def last_chunk(call: Call, answers: Answers) -> Answer:
+    """What was used, after all choices."""
+    return _document(call, answers.chunk, (), usage_of(call))
 
 
 def _document(call: Call, kind: Kind, choices: Choices, usage: Usage | UnsetType | None) -> Answer:

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, about
-from serving.gateway.dialect.formats import format_grammar
-from serving.gateway.dialect.messages import template_messages, texts_of
+from serving.gateway.dialect.formats import format_grammar, schema_of
+from serving.gateway.dialect.kept import Kept, people_of
+from serving.gateway.dialect.messages import template_messages, texts_of, uses_tools
 from serving.gateway.dialect.prompts import Prompt
-from serving.gateway.dialect.question import check_generation, refuse
+from serving.gateway.dialect.question import check_generation, model_of
 from serving.gateway.dialect.sampling import answer_tokens, sampling_of
 from serving.gateway.generation import UNBOUNDED
-from serving.gateway.wire.chat import ChatRequest
-from serving.gateway.wire.generation import MixPart
+from serving.gateway.tools.format import format_of
+from serving.gateway.tools.grammar import tool_grammar
+from serving.gateway.tools.offer import Offer, offer_of
+from serving.gateway.wire.chat import ChatRequest, ChatUnsupported
+from serving.gateway.wire.generation import Generate, MixPart
 from serving.request import Sampling
 
 if TYPE_CHECKING:
     from serving.base import Base
     from serving.grammar import Grammar, Grammars
 
+REFUSED = sorted(set(ChatUnsupported.__struct_fields__) - set(Generate.__struct_fields__))
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class ChatQuestion:
     body: ChatRequest
+    offer: Offer | None = field(default=None, init=False)
+    """What may be called, known once it was checked."""
     id_prefix: ClassVar[str] = "chatcmpl"
     window: ClassVar[int] = UNBOUNDED
     is_observed: ClassVar[bool] = True
@@ -34,15 +42,15 @@ class ChatQuestion:
 
     @property
     def model(self) -> str:
-        return self.body.model
+        return model_of(self.body)
 
     @property
     def adapters(self) -> Sequence[MixPart] | None:
         return self.body.adapters
 
     @property
-    def user(self) -> str | None:
-        return self.body.user or self.body.safety_identifier
+    def people(self) -> tuple[str, ...]:
+        return people_of(self.body)
 
     @property
     def per_prompt(self) -> int:
@@ -50,42 +58,54 @@ class ChatQuestion:
 
     @property
     def is_bound(self) -> bool:
-        return self.body.response_format is not None
-
-    @cached_property
-    def messages(self) -> list[dict[str, Any]]:
-        return template_messages(self.body.messages)
-
-    def check(self, base: Base) -> None:
-        body = self.body
-        refuse(
-            {
-                "tools": bool(body.tools),
-                "functions": bool(body.functions),
-                "tool_choice": body.tool_choice not in (None, "none", "auto"),
-                "audio": body.audio is not None,
-                "modalities": body.modalities not in (None, [], ["text"]),
-            }
-        )
-        check_generation(body)
+        return self.body.response_format is not None or self.offer is not None
 
     def scores(self, index: int) -> bool:
         return False
 
+    def check(self, base: Base) -> None:
+        body = self.body
+        check_generation(body, base, REFUSED)
+        self.offer = offer_of(base, body.tools, body.tool_choice, body.parallel_tool_calls)
+        for index, message in enumerate(body.messages):
+            if uses_tools(message) and format_of(base) is None:
+                where = f"messages[{index}]"
+                complaint = "the chat template of this base knows no tools"
+                raise Invalid(complaint, param=where, code="unsupported_parameter")
+
     def demand(self) -> Demand:
-        length = sum(about(text) for message in self.body.messages for text in texts_of(message))
-        return Demand.of([length], self.per_prompt, self.body.max_completion_tokens or self.body.max_tokens)
+        return Demand.of(
+            [sum(map(about, self.texts()))], self.per_prompt, self.body.max_completion_tokens or self.body.max_tokens
+        )
+
+    def texts(self) -> list[str]:
+        return [text for message in self.body.messages for text in texts_of(message)]
 
     def prompts(self, base: Base) -> list[Prompt]:
-        return [Prompt(tuple(base.render(self.messages)))]
+        tools = None if self.offer is None else self.offer.described()
+        return [Prompt(tuple(base.render(self._conversation, tools=tools)))]
+
+    def kept(self, base: Base) -> list[Kept]:
+        return [Kept(messages=self._conversation, tools=[] if self.offer is None else self.offer.described())]
 
     def grammar(self, grammars: Grammars) -> Grammar | None:
-        return format_grammar(self.body.response_format, grammars)
+        wanted = self.body.response_format
+        if self.offer is None:
+            return format_grammar(wanted, grammars)
+        content = schema_of(wanted)
+        if content is not None and self.offer.must:
+            complaint = "an answer that must be a tool call cannot have a response_format"
+            raise Invalid(complaint, param="response_format", code="invalid_value")
+        return tool_grammar(self.offer, content, grammars)
 
     def sampling(self, num_prompt_tokens: int, context_length: int, grammar: Grammar | None) -> Sampling:
         wanted = self.body.max_completion_tokens or self.body.max_tokens
         max_tokens = answer_tokens(wanted, num_prompt_tokens, context_length, "messages")
         return sampling_of(self.body, max_tokens, self._logprobs(), grammar)
+
+    @cached_property
+    def _conversation(self) -> list[dict[str, Any]]:
+        return template_messages(self.body.messages)
 
     def _logprobs(self) -> int | None:
         if self.body.top_logprobs is not None and not self.body.logprobs:

@@ -36,6 +36,11 @@ def read_prompts(given: str | list[Any], vocab_size: int, *, param: str, most: i
     ]
 
 
+def plain_texts(given: str | list[Any]) -> list[str]:
+    """The prompts that are text."""
+    return [given] if isinstance(given, str) else [each for each in given if isinstance(each, str)]
+
+
 def tokenised(base: Base, given: Given) -> Prompt:
     """To be called from one thread at a time."""
     return Prompt(given if isinstance(given, tuple) else tuple(base.tokenizer.encode(given)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand
+from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.prompts import Prompt
-from serving.gateway.wire.generation import Generate, MixPart
+from serving.gateway.wire.generation import Choosing, Generate, MixPart
+from serving.gateway.wire.unsupported import Unsupported, unsupported
 from serving.request import Sampling
 
 if TYPE_CHECKING:
@@ -27,28 +29,24 @@ class Question(Protocol):
     wants_features: ClassVar[bool]
     """Whether the pooled features of the prompts are the answer."""
 
-    def scores(self, index: int) -> bool:
-        """Whether a prompt's answer of this number must bring the prompt's log-probabilities."""
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether the answer must follow a grammar."""
-
     @property
     def model(self) -> str: ...
     @property
     def adapters(self) -> Sequence[MixPart] | None: ...
     @property
-    def user(self) -> str | None:
-        """Who is behind it, as far as the caller says."""
+    def people(self) -> tuple[str, ...]:
+        """Who is behind it, by every name that the caller gives."""
 
     @property
     def per_prompt(self) -> int:
         """Answers to each prompt."""
 
     @property
-    def messages(self) -> list[dict[str, Any]] | None:
-        """The conversation, for capture; None where it is none."""
+    def is_bound(self) -> bool:
+        """Whether the answer may have to follow a grammar."""
+
+    def scores(self, index: int) -> bool:
+        """Whether a prompt's answer of this number must bring the prompt's log-probabilities."""
 
     def check(self, base: Base) -> None:
         """Invalid for what cannot be honoured and whose omission would change the answer."""
@@ -56,19 +54,47 @@ class Question(Protocol):
     def demand(self) -> Demand:
         """What it will take, before any text is tokenised."""
 
+    def texts(self) -> list[str]:
+        """What is going to be tokenised, as far as it is text."""
+
+    def kept(self, base: Base) -> list[Kept]:
+        """What capture keeps of it, for each of its prompts; blocks as `prompts` does."""
+
     def prompts(self, base: Base) -> list[Prompt]: ...
     def grammar(self, grammars: Grammars) -> Grammar | None: ...
     def sampling(self, num_prompt_tokens: int, context_length: int, grammar: Grammar | None) -> Sampling: ...
 
 
-def refuse(present: dict[str, bool]) -> None:
+def names_of(question: Question) -> list[str]:
+    """Every model that takes part."""
+    return [question.model, *(part.model for part in question.adapters or ())]
+
+
+def model_of(body: Choosing) -> str:
+    return body.adapter_id or body.model
+
+
+def check_choosing(body: Choosing, base: Base) -> None:
+    """`adapter_id` says what `model` would: both may not name adapters that differ."""
+    base_names = (base.profile.identity.id, *base.profile.names)
+    if body.adapter_id is None or body.adapter_id == body.model:
+        return
+    if body.adapters is not None or body.model not in base_names:
+        complaint = f"with adapter_id, model names the base ({base_names[0]!r}) or the same adapter"
+        raise Invalid(complaint, param="adapter_id", code="invalid_value")
+
+
+def check_generation(body: Generate, base: Base, names: Iterable[str] = ()) -> None:
+    """What every generating endpoint checks; `names` are of fields that it alone refuses."""
+    if (name := unsupported(body, (*Unsupported.__struct_fields__, *names))) is not None:
+        refuse({name: True})
+    check_choosing(body, base)
+    if body.stream_options is not None and not body.stream:
+        raise Invalid("stream_options needs stream: true", param="stream_options", code="invalid_value")
+
+
+def refuse(present: Mapping[str, bool]) -> None:
     """Invalid for the first field that is present."""
     for param, given in present.items():
         if given:
             raise Invalid(f"{param} is not supported here", param=param, code="unsupported_parameter")
-
-
-def check_generation(body: Generate) -> None:
-    """What every generating endpoint checks."""
-    if body.stream_options is not None and not body.stream:
-        raise Invalid("stream_options needs stream: true", param="stream_options", code="invalid_value")

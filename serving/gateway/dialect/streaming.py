@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 import msgspec
 
 from registry.errors import LorimerError
 from serving.gateway.calls import Call
-from serving.gateway.dialect.answers import Answers, chunk, usage_of
+from serving.gateway.dialect.answers import Answers, chunk, last_chunk
 from serving.gateway.errors import envelope
-from serving.request import Token
+from serving.gateway.generation import Row
+from serving.gateway.wire.chat import ChunkChoice
+from serving.gateway.wire.completion import TextChoice
+from serving.request import Event, Token
 
 HEARTBEAT_S = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -39,19 +42,23 @@ async def stream(
             index, happened = item
             if failure := rows[index].failure():
                 raise failure
-            if index not in opened:
-                opened.add(index)
-                if opening := answers.opening(index, happened):
-                    yield event(told(opening))
-            if not isinstance(happened, Token):
-                yield event(told(answers.closing(index, rows[index])))
-            elif choices := answers.delta(index, happened):
-                yield event(told(choices))
+            for choice in _choices(answers, opened, index, rows[index], happened):
+                yield event(told(choice))
         if include_usage:
-            yield event(told([], usage=usage_of(call)))
+            yield event(last_chunk(call, answers))
         yield DONE
     except LorimerError as error:
         call.trace.failure = error
         yield event(envelope(error))
     finally:
         call.generation.abort()
+
+
+def _choices(
+    answers: Answers, opened: set[int], index: int, row: Row, happened: Event
+) -> Iterator[ChunkChoice | TextChoice]:
+    """What one event of a row adds to the stream."""
+    if index not in opened:
+        opened.add(index)
+        yield from answers.opening(index, happened)
+    yield from answers.delta(index, happened) if isinstance(happened, Token) else answers.closing(index, row)

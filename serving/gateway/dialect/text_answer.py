@@ -26,17 +26,17 @@ class TextAnswers:
     def choices(self, rows: Sequence[Row]) -> list[TextChoice]:
         return [self._choice(index, row, rows[self._first(index)]) for index, row in enumerate(rows)]
 
-    def opening(self, index: int, first: Event) -> list[TextChoice] | None:
+    def opening(self, index: int, first: Event) -> list[TextChoice]:
         if not self.question.echoes:
-            return None
+            return []
         echo = self._echo(index)
         self._offsets[index] = len(echo.text)
         logprobs = self._prompt_logprobs(echo, _scores(first)) if self.question.scores(index) else None
         return [TextChoice(index=index, text=echo.text, logprobs=logprobs)]
 
-    def delta(self, index: int, token: Token) -> list[TextChoice] | None:
+    def delta(self, index: int, token: Token) -> list[TextChoice]:
         if not token.text and token.logprob is None:
-            return None
+            return []
         offset = self._offsets.get(index, 0)
         self._offsets[index] = offset + len(token.text)
         logprobs = None if token.logprob is None else self._answer_logprobs([token], offset)

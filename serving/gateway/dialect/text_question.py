@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, lengths_of
 from serving.gateway.dialect.formats import format_grammar
-from serving.gateway.dialect.prompts import Prompt, echoed, read_prompts, tokenised
-from serving.gateway.dialect.question import check_generation, refuse
+from serving.gateway.dialect.kept import Kept, people_of
+from serving.gateway.dialect.prompts import Prompt, echoed, plain_texts, read_prompts, tokenised
+from serving.gateway.dialect.question import check_generation, model_of, refuse
 from serving.gateway.dialect.sampling import answer_tokens, sampling_of
 from serving.gateway.generation import UNBOUNDED
 from serving.gateway.wire.completion import CompletionRequest
@@ -26,26 +27,25 @@ DEFAULT_MAX_TOKENS = 16
 MAX_PROMPTS = 64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class TextQuestion:
     body: CompletionRequest
     id_prefix: ClassVar[str] = "cmpl"
     window: ClassVar[int] = UNBOUNDED
     is_observed: ClassVar[bool] = True
     wants_features: ClassVar[bool] = False
-    messages: ClassVar[None] = None
 
     @property
     def model(self) -> str:
-        return self.body.model
+        return model_of(self.body)
 
     @property
     def adapters(self) -> Sequence[MixPart] | None:
         return self.body.adapters
 
     @property
-    def user(self) -> str | None:
-        return self.body.user or self.body.safety_identifier
+    def people(self) -> tuple[str, ...]:
+        return people_of(self.body)
 
     @property
     def per_prompt(self) -> int:
@@ -72,14 +72,21 @@ class TextQuestion:
                 "best_of": body.best_of is not None and body.best_of != (body.n or 1),
             }
         )
-        check_generation(body)
+        check_generation(body, base)
 
     def demand(self) -> Demand:
         return Demand.of(lengths_of(self.body.prompt)[:MAX_PROMPTS], self.per_prompt, self.body.max_tokens)
 
+    def texts(self) -> list[str]:
+        return plain_texts(self.body.prompt)
+
     def prompts(self, base: Base) -> list[Prompt]:
         given = read_prompts(self.body.prompt, base.profile.vocab_size, param="prompt", most=MAX_PROMPTS)
         return [echoed(base, each) if self.echoes else tokenised(base, each) for each in given]
+
+    def kept(self, base: Base) -> list[Kept]:
+        given = read_prompts(self.body.prompt, base.profile.vocab_size, param="prompt", most=MAX_PROMPTS)
+        return [Kept(prompt=each if isinstance(each, str) else echoed(base, each).text) for each in given]
 
     def grammar(self, grammars: Grammars) -> Grammar | None:
         return format_grammar(self.body.response_format, grammars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -20,7 +21,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     model: str
     system_fingerprint: str
-    choices: list[ChatChoice] | list[ChunkChoice] | list[TextChoice]
+    choices: Sequence[ChatChoice | ChunkChoice | TextChoice]
     usage: Usage | UnsetType | None = UNSET
 
 

@@ -11,12 +11,13 @@ from serving.gateway.wire.values import Name
 
 
 class FeedbackRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`request_id` is a response's `id` or the `x-request-id` it came with."""
+    """`request_id` is a response's `id` or the `x-request-id` it came with. `user` is who gives the feedback."""
 
     request_id: Name
     correction: Annotated[str, Meta(max_length=1 << 20)] | None = None
     rating: Literal[-1, 1] | None = None
     model: Name | None = None
+    user: Name | None = None
 
 
 class FeedbackReceipt(msgspec.Struct, frozen=True, kw_only=True):

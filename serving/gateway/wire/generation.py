@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from serving.gateway.wire.unsupported import Unsupported
 from serving.gateway.wire.values import Count, Name, Natural, Penalty, Seed, StopText, StopTexts
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,16 +36,25 @@ class MixPart(msgspec.Struct, frozen=True, kw_only=True):
     weight: Annotated[float, Meta(ge=-10, le=10)]
 
 
-class Generate(msgspec.Struct, frozen=True, kw_only=True):
-    """What both generation endpoints take. A field this dialect knows but we cannot honour is refused by name."""
+class Choosing(Unsupported, frozen=True, kw_only=True):
+    """Which weights answer, and on whose behalf."""
 
     model: Name
     adapters: Annotated[list[MixPart], Meta(min_length=2, max_length=8)] | None = None
     """A weighted mix of adapters, applied to the base that `model` names."""
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    adapter_id: Name | None = None
+    """LoRAX's way to name the adapter, where `model` names the base."""
+    adapter_source: Literal["registry"] | None = None
+    """No adapter comes from anywhere else."""
     user: str | None = None
     safety_identifier: str | None = None
+
+
+class Generate(Choosing, frozen=True, kw_only=True):
+    """What the generating endpoints take. A field this dialect knows but we cannot honour is refused by name."""
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=16)] | None = None
     max_tokens: Count | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None

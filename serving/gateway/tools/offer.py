@@ -1,0 +1,94 @@
+"""What a request lets the model call, and whether it must. Compiles no grammar and reads no answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry.errors import Invalid
+from serving.base import Base
+from serving.gateway.tools.format import ToolFormat, format_of
+from serving.gateway.wire.tool import Function, NamedTool, Tool, ToolChoice
+
+
+@dataclass(frozen=True)
+class Offer:
+    """`must`: the answer is a call of one of `callable`."""
+
+    format: ToolFormat
+    tools: Sequence[Tool]
+    callable: Sequence[Function]
+    must: bool
+    many: bool
+    """Whether several calls may be made in one answer."""
+    marker: int | None = None
+    """The token that opens calls, where it is a special one, which no text shows."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(function.name for function in self.callable)
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a call's arguments must satisfy their schema."""
+        return self.must or any(function.strict for function in self.callable)
+
+    @property
+    def opening(self) -> str:
+        """What opens calls, in a grammar."""
+        return json.dumps(self.format.opens) if self.marker is None else f"<[{self.marker}]>"
+
+    def described(self) -> list[dict[str, Any]]:
+        """As chat templates take tools."""
+        return [{"type": "function", "function": _described(tool.function)} for tool in self.tools]
+
+
+def offer_of(
+    base: Base, tools: Sequence[Tool] | None, choice: ToolChoice | None, parallel: bool | None
+) -> Offer | None:
+    """None where nothing may be called. Invalid where the base's template knows no tools."""
+    if not tools or choice == "none":
+        if choice is not None and choice not in ("none", "auto"):
+            raise Invalid("tool_choice needs tools", param="tool_choice", code="invalid_value")
+        return None
+    if (format := format_of(base)) is None:
+        raise Invalid(
+            "the chat template of this base knows no tools, or none in a form that is read here",
+            param="tools",
+            code="unsupported_parameter",
+        )
+    functions = _distinct(tools)
+    wanted = list(functions.values())
+    if isinstance(choice, NamedTool):
+        if (named := functions.get(choice.function.name)) is None:
+            message = f"tool_choice names {choice.function.name!r}, which is not among the tools"
+            raise Invalid(message, param="tool_choice", code="invalid_value")
+        wanted = [named]
+    must = choice == "required" or isinstance(choice, NamedTool)
+    many = parallel is not False and not isinstance(choice, NamedTool)
+    return Offer(format, tools, wanted, must, many, _special(base, format.opens))
+
+
+def _special(base: Base, text: str) -> int | None:
+    added = base.tokenizer.added_tokens_decoder.items()
+    return next((id for id, token in added if token.special and token.content == text), None)
+
+
+def _distinct(tools: Sequence[Tool]) -> dict[str, Function]:
+    functions: dict[str, Function] = {}
+    for index, tool in enumerate(tools):
+        if tool.function.name in functions:
+            where = f"tools[{index}].function.name"
+            raise Invalid(f"two tools are called {tool.function.name!r}", param=where, code="invalid_value")
+        functions[tool.function.name] = tool.function
+    return functions
+
+
+def _described(function: Function) -> dict[str, Any]:
+    return {
+        "name": function.name,
+        "description": function.description or "",
+        "parameters": function.parameters or {"type": "object", "properties": {}},
+    }
