@@ -11,7 +11,7 @@ COPY registry registry
 COPY monitoring monitoring
 COPY serving serving
 COPY trainer trainer
-RUN pip install -c constraints.txt .
+RUN pip install -c constraints.txt '.[otel]'
 
 FROM python:3.11-slim
 # a C compiler: the engine builds its kernel for the processor it finds itself on

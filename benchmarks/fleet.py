@@ -22,7 +22,8 @@ from benchmarks.materials import Say, settings
 from registry.adapters import Registry, open_registry
 from registry.directory import DirectoryStore
 from serving.base import Base, load_base
-from serving.gateway.gateway import Gateway, open_gateway, request_log
+from serving.gateway.gateway import Gateway, open_gateway
+from serving.gateway.logs import request_log
 
 SIZE = 2000
 SMALL = 200

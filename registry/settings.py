@@ -100,9 +100,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pinned: str = ""
     """Models kept in memory whether or not they are asked for, separated by commas."""
 
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From which level on there is a line; every request has one at info."""
     vllm_metric_aliases: bool = False
     """Export vLLM's metrics too, by its names and labels, for routers and dashboards made for it."""
 
+    redactor: str = ""
+    """`package.module:function`, str -> str, that every captured text goes through before it is kept."""
+    capture_upkeep_s: float = 3600.0
+    """How often a gateway takes out captures that have expired, and what came late of people who are forgotten."""
     observe_flush_s: float = 2.0
     """Observations wait at most this long before they are written to the bucket."""
     monitor_poll_s: float = 1.0

@@ -19,7 +19,8 @@ from registry.errors import Conflict
 from registry.settings import Settings
 from registry.store import store_of
 from serving.base import Base
-from serving.gateway.gateway import open_gateway, request_log
+from serving.gateway.gateway import open_gateway
+from serving.gateway.logs import request_log
 from serving.gateway.server import GatewayServer
 from trainer.worker import Worker
 

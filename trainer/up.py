@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from registry.terminal import Terminal, command
@@ -22,11 +24,13 @@ def up(terminal: Terminal, /, **_: object) -> None:
     from serving.base import load_base
     from serving.gateway.access import require_guarded
     from serving.gateway.credentials import is_guarded
+    from serving.gateway.logs import adopt_standard_logging
     from serving.gateway.server import free_address
     from serving.gateway.server import serve as serve_until_told
     from trainer.together import Together, ensure_registry
 
     settings = terminal.settings
+    adopt_standard_logging(sys.stderr, settings.log_level)
     registry = ensure_registry(settings, terminal.say)
     require_guarded(settings.host, is_guarded(settings, KeyLog.of(registry).read()))
     free_address(settings.host, settings.port)

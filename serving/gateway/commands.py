@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from registry.terminal import Terminal, command
@@ -28,10 +30,12 @@ def serve(terminal: Terminal, /, **_: object) -> None:
     from serving.gateway.access import require_guarded
     from serving.gateway.credentials import is_guarded
     from serving.gateway.gateway import open_gateway
+    from serving.gateway.logs import adopt_standard_logging
     from serving.gateway.server import GatewayServer, free_address
     from serving.gateway.server import serve as serve_until_told
 
     settings = terminal.settings
+    adopt_standard_logging(sys.stderr, settings.log_level)
     registry = open_registry(settings)
     require_guarded(settings.host, is_guarded(settings, KeyLog.of(registry).read()))
     free_address(settings.host, settings.port)

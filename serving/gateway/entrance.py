@@ -1,26 +1,20 @@
-"""The outermost ASGI layer: request ids, in-flight count, one log line per request. Knows no routes."""
+"""The outermost ASGI layer: request ids, in-flight count, one line in the log for each. Knows no routes."""
 
 from __future__ import annotations
 
 import math
 import time
-from asyncio import CancelledError, timeout
+from asyncio import timeout
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
 
 from litestar.enums import ScopeType
-from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, Scope, Send
-from structlog.typing import FilteringBoundLogger
 
-from registry.errors import LorimerError
 from serving.gateway.pace import Exchange, Patience
-from serving.gateway.trace import KEY, Trace, begin
-
-QUIET = frozenset({"/health", "/ready", "/metrics"})
-"""Paths that machines poll; they are logged only when they fail."""
+from serving.gateway.request_line import QUIET, RequestLog
+from serving.gateway.trace import KEY, begin
 
 SWALLOW_BYTES = 64 << 20
 SWALLOW_S = 5.0
@@ -32,7 +26,7 @@ class Entrance:
     def __init__(
         self,
         app: ASGIApp,
-        log: FilteringBoundLogger,
+        log: RequestLog,
         patience: Patience,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,31 +59,11 @@ class Entrance:
             raise
         finally:
             self.in_flight -= 1
-            self._write(scope, trace, exchange.status)
+            self._log.write(scope, trace, exchange.status)
 
     def quiet_s(self) -> float:
         """Seconds since a request came that was no probe."""
         return self._clock() - self._latest
-
-    def _write(self, scope: Any, trace: Trace, status: int) -> None:
-        if scope["path"] in QUIET and status < HTTPStatus.BAD_REQUEST:
-            return
-        foreseen = trace.failure is None or isinstance(trace.failure, LorimerError | HTTPException | CancelledError)
-        if not foreseen:
-            self._log.error("unexpected error", request_id=trace.request_id, exc_info=trace.failure)
-        timings = {f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in trace.seconds.items()}
-        failure = {} if trace.failure is None else {"error": f"{type(trace.failure).__name__}: {trace.failure}"[:500]}
-        self._log.info(
-            "request",
-            request_id=trace.request_id,
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            total_ms=round(1000 * trace.elapsed_s(), 1),
-            **trace.fields,
-            **timings,
-            **failure,
-        )
 
 
 async def _swallow(receive: Receive) -> None:

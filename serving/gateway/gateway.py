@@ -9,9 +9,8 @@ import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, ParamSpec, TextIO, TypeVar
+from typing import ParamSpec, TypeVar
 
-import structlog
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
@@ -19,11 +18,14 @@ from monitoring.sensor import Sensor
 from registry.adapters import Registry
 from registry.cache import AdapterCache
 from registry.captures import CaptureWriter
+from registry.captures.pseudonyms import Pseudonyms
+from registry.captures.redaction import read_redactor
 from registry.settings import Settings
 from serving.base import Base
 from serving.engine import Engine
 from serving.gateway.admission import Admission
 from serving.gateway.auditing import Audits
+from serving.gateway.capturing import Capturing
 from serving.gateway.choosing import Catalog
 from serving.gateway.credentials import Credentials, open_credentials
 from serving.gateway.engine_metrics import EngineCollector
@@ -31,9 +33,11 @@ from serving.gateway.follower import Follower
 from serving.gateway.housekeeper import Housekeeper
 from serving.gateway.known import Known
 from serving.gateway.limits import Quotas
+from serving.gateway.logs import request_log
 from serving.gateway.meter import Meter
 from serving.gateway.metrics import Metrics
 from serving.gateway.places import Places
+from serving.gateway.reading import Reading
 from serving.gateway.recorder import Recorder
 from serving.gateway.residency_metrics import ResidencyCollector
 from serving.gateway.tenancy import Monitor, Tenant, Tenants
@@ -79,8 +83,10 @@ class Gateway:
         self.admission = Admission(Places(settings.max_batch + settings.max_waiting, settings.max_batch), Quotas())
         self.draining = False
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
-        self._text_thread = ThreadPoolExecutor(1, "gateway-text")
-        self.recorder = Recorder(Meter(self.metrics, self._aliases()), self._threads.submit, self.home.registry.clock)
+        self.reading = Reading(base, engine.max_context)
+        clock = self.home.registry.clock
+        capturing = Capturing(read_redactor(settings.redactor), self._threads.submit, log, clock)
+        self.recorder = Recorder(Meter(self.metrics, self._aliases()), capturing, clock)
         self.spell = lru_cache(65_536)(self._spell)
         self._housekeeper = Housekeeper(tenants, residency, log)
         self._housekeeper.start()
@@ -88,10 +94,6 @@ class Gateway:
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what may block on a store, off the event loop."""
         return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
-
-    async def in_text_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run tokeniser work; one thread, because a tokeniser is not made to be shared."""
-        return await asyncio.wrap_future(self._text_thread.submit(function, *args, **kwargs))
 
     def is_ready(self) -> bool:
         return not self.draining and self.engine.is_running
@@ -103,7 +105,7 @@ class Gateway:
         for tenant in self.tenants.opened():
             tenant.follower.close()
         self.engine.close()
-        self._text_thread.shutdown(wait=True)
+        self.reading.close()
         self._threads.shutdown(wait=True)
         self.residency.close()
         self._housekeeper.close()
@@ -132,7 +134,7 @@ def open_gateway(
     """Build and start everything a gateway needs around a loaded base and an open registry."""
     registry.register_base(base.profile)
     gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
-    log = log or request_log(sys.stderr)
+    log = log or request_log(sys.stderr, settings.log_level)
     quarantine = Quarantine(registry.clock)
     turns = Turns(lambda: engine.is_busy)
     engine = Engine.from_settings(base, settings, quarantine.report, turns.give)
@@ -148,6 +150,7 @@ def open_gateway(
             catalog=catalog,
             sensor=Sensor(own.store, name, gateway_id, own.clock, settings.observe_flush_s),
             captures=CaptureWriter(own.store, name, gateway_id, own.clock),
+            pseudonyms=Pseudonyms(own.store, name),
             follower=Follower(catalog, residency, _names(settings.pinned) if is_home else [], log),
             monitor=monitor if is_home else None,
         )
@@ -166,21 +169,6 @@ def open_gateway(
     )
     engine.start()
     return gateway
-
-
-def request_log(stream: TextIO) -> FilteringBoundLogger:
-    """A structlog logger writing one JSON object per line."""
-    log: Any = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-    )
-    return log  # type: ignore[no-any-return]
 
 
 def _names(text: str) -> list[str]:

@@ -22,6 +22,7 @@ from serving.gateway.app import create_app
 from serving.gateway.entrance import Entrance
 from serving.gateway.gateway import Gateway
 from serving.gateway.pace import Patience
+from serving.gateway.request_line import RequestLog
 from serving.gateway.tls import tls_options
 
 START_S = 30.0
@@ -50,7 +51,7 @@ class GatewayServer:
         self._tls = tls_options(settings)
         self._gateway = gateway
         patience = Patience(body_s=settings.body_timeout_s, stall_s=settings.stall_timeout_s)
-        self._entrance = Entrance(create_app(gateway), gateway.log, patience)
+        self._entrance = Entrance(create_app(gateway), RequestLog(gateway.log, gateway.metrics.http), patience)
         self._listening = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None

@@ -20,7 +20,8 @@ from registry.settings import Settings
 from registry.store import open_store
 from registry.trust import open_trust
 from serving.base import Base
-from serving.gateway.gateway import Gateway, open_gateway, request_log
+from serving.gateway.gateway import Gateway, open_gateway
+from serving.gateway.logs import request_log
 from serving.gateway.server import GatewayServer
 
 RANKS = {"alpha": 4, "beta": 8, "gamma": 2}

@@ -11,15 +11,16 @@ import pytest
 
 from registry.errors import Unavailable
 from serving.gateway.entrance import Entrance
-from serving.gateway.gateway import request_log
+from serving.gateway.logs import request_log
 from serving.gateway.pace import Patience
+from serving.gateway.request_line import RequestLog
 
 
 def run(app: Any, path: str = "/v1/x", headers: tuple[tuple[bytes, bytes], ...] = ()) -> tuple[list[Any], list[Any]]:
     """What was sent, and what was logged."""
     sent: list[Any] = []
     stream = io.StringIO()
-    entrance = Entrance(app, request_log(stream), Patience(body_s=1.0, stall_s=1.0))
+    entrance = Entrance(app, RequestLog(request_log(stream)), Patience(body_s=1.0, stall_s=1.0))
 
     async def send(message: Any) -> None:
         sent.append(message)

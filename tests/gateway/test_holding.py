@@ -10,8 +10,8 @@ import pytest
 from registry.errors import Refused
 from registry.gc import collect
 from registry.pins import Pins
-from serving.gateway.gateway import request_log
 from serving.gateway.holding import LEASE_S, RENEW_S, Holder
+from serving.gateway.logs import request_log
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running
