@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from registry.captures.records import CaptureRecord
+from registry.captures.records import FeedbackRecord, Record
 from registry.errors import Invalid
 
 Kind = Literal["email", "phone", "card", "secret"]
@@ -58,8 +58,11 @@ class Redaction:
                 raise TypeError(f"the redactor gave a {type(text).__name__}, not a str")
         return text
 
-    def record(self, record: CaptureRecord) -> CaptureRecord:
+    def record(self, record: Record) -> Record:
         """The same with every text in it redacted."""
+        if isinstance(record, FeedbackRecord):
+            correction = None if record.correction is None else self.text(record.correction)
+            return msgspec.structs.replace(record, correction=correction)
         return msgspec.structs.replace(
             record,
             messages=self._value(record.messages),

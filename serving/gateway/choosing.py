@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from registry.adapters import AdapterState, Registry, Version
+from registry.captures.redaction import Kind
 from registry.errors import Invalid, NotFound, Refused
 from registry.manifest import BaseProfile
 from registry.names import DEFAULT_ALIAS, Alias, ModelRef, parse_ref
@@ -45,7 +46,9 @@ class Choice:
     """None for the bare base, and for a mix: what it answers says nothing of one adapter."""
     fingerprint: str
     captured: bool = False
-    """Whether the adapter's owner allows texts to be kept."""
+    """Whether the adapter's owner allows texts to be kept, and is this tenant."""
+    redact: tuple[Kind, ...] = ()
+    """What the owner wants taken out of texts before they are kept."""
     is_shared: bool = False
     """Whether another tenant owns it; then it is neither observed nor captured here."""
     parts: tuple[Part, ...] = ()
@@ -134,7 +137,8 @@ class Catalog:
             model,
             version,
             version.digest,
-            captured=state.policy.get("capture") is True,
+            captured=state.policy.get("capture") is True and version.tenant == self.registry.tenant,
+            redact=tuple(state.policy.get("redact") or ()),
             is_shared=version.tenant != self.registry.tenant,
         )
         if not isinstance(ref.selector, Alias):

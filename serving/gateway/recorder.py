@@ -9,12 +9,13 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitoring.observation import Observation, prompt_scalars
-from registry.captures import CaptureRecord
+from registry.captures.redaction import Kind
 from serving.gateway.arms import Arm, arm_of
 from serving.gateway.calls import Call
+from serving.gateway.capturing import Capturing, is_whole, session_of
 from serving.gateway.generation import Row
 from serving.gateway.meter import Meter
 
@@ -29,17 +30,19 @@ class Answered:
     adapter: str | None
     arm: Arm | None = None
     """Which version of a split alias it was."""
+    redact: tuple[Kind, ...] = ()
+    """What is to be taken out of feedback on it."""
 
 
 class Recorder:
     def __init__(
         self,
         meter: Meter,
-        in_background: Callable[[Callable[[], None]], object],
+        capturing: Capturing,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._meter = meter
-        self._in_background = in_background
+        self.capturing = capturing
         self._clock = clock
         self._answered: OrderedDict[tuple[str, str], Answered] = OrderedDict()
         """By tenant and id: nobody finds the requests of another tenant."""
@@ -47,9 +50,13 @@ class Recorder:
     def remember(self, call: Call) -> None:
         """So that feedback may name the call by its id or by the `x-request-id` it travelled under."""
         self._meter.began(call)
-        answered = Answered(call.id, call.choice.adapter, arm_of(call.tenant.name, call.choice))
+        choice = call.choice
+        answered = Answered(call.id, choice.adapter, arm_of(call.tenant.name, choice), choice.redact)
         for request_id in (call.id, call.trace.request_id):
             self._answered[call.tenant.name, request_id] = answered
+        if call.num_prompts > 1:
+            for row in call.generation.rows[:: call.question.per_prompt]:
+                self._answered[call.tenant.name, row.request.id] = replace(answered, call_id=row.request.id)
         while len(self._answered) > MAX_REMEMBERED:
             self._answered.popitem(last=False)
 
@@ -65,22 +72,11 @@ class Recorder:
         """Every row of the call has ended, one way or another."""
         self._meter.ended(call)
         self._tell(call)
-        row = call.generation.rows[0]
-        if call.choice.version is None or row.finished is None or row.failure() is not None:
+        if call.choice.version is None or not is_whole(call.generation.rows[0]):
             return
         for each in call.generation.rows:
             self._observe(call, each)
-        if call.choice.captured and call.messages is not None:
-            record = CaptureRecord(
-                request_id=call.id,
-                time=self._clock(),
-                session=call.session,
-                adapter=call.choice.version.adapter,
-                digest=call.choice.version.digest,
-                messages=list(call.messages),
-                response=row.text,
-            )
-            self._in_background(lambda: call.tenant.captures.request(record))
+        self.capturing.keep(call)
 
     def _observe(self, call: Call, row: Row) -> None:
         version = call.choice.version
@@ -89,8 +85,8 @@ class Recorder:
         features = row.finished.features
         call.tenant.sensor.observe(
             Observation(
-                request_id=call.id if call.num_prompts == 1 else row.request.id,
-                session=call.session,
+                request_id=call.record_id(row),
+                session=session_of(call),
                 time=self._clock(),
                 adapter=version.adapter,
                 version=version.number,

@@ -17,6 +17,7 @@ from monitoring.sensor import Sensor
 from monitoring.status import describe
 from registry.adapters import Registry
 from registry.captures import CaptureWriter
+from registry.captures.pseudonyms import Pseudonyms
 from serving.gateway.choosing import Catalog
 from serving.gateway.exchange import AnyRequest, gateway_of
 from serving.gateway.follower import Follower
@@ -40,6 +41,7 @@ class Tenant:
     catalog: Catalog
     sensor: Sensor
     captures: CaptureWriter
+    pseudonyms: Pseudonyms
     follower: Follower
     monitor: Monitor | None = None
 

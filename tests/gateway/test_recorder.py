@@ -42,7 +42,8 @@ def test_the_session_is_the_header_else_the_user(fresh: Running) -> None:
     by_user = fresh.http.post("/v1/chat/completions", json=body).json()["id"]
     headed = fresh.http.post("/v1/chat/completions", json=body, headers={"x-session-id": "visit"}).json()["id"]
     found = observed(fresh)
-    assert (found[by_user].session, found[headed].session) == ("ada", "visit")
+    named = fresh.gateway.home.pseudonyms.of
+    assert (found[by_user].session, found[headed].session) == (named("ada"), named("visit")), "under pseudonyms"
 
 
 def test_the_embedding_is_the_mean_of_the_prompts_input_embeddings(fresh: Running) -> None:

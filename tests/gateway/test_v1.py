@@ -279,7 +279,7 @@ def test_feedback_is_joined_to_what_was_captured(running: Running) -> None:
     store, tenant = running.registry.store, running.registry.tenant
     assert until(lambda: read_captures(store, tenant, "kept"))
     (captured,) = read_captures(store, tenant, "kept")
-    assert (captured.request_id, captured.session) == (answer["id"], "visit-7")
+    assert (captured.request_id, captured.session) == (answer["id"], running.gateway.home.pseudonyms.of("visit-7"))
     assert (captured.correction, captured.rating) == ("Paris", -1)
     assert captured.response == answer["choices"][0]["message"]["content"]
     assert captured.messages == [{"role": "user", "content": "capital of France?"}]
