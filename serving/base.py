@@ -94,11 +94,23 @@ class Base:
         tree.set_attn_implementation(attention)
         return tree
 
-    def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> list[int]:
+    def twin(self) -> Base:
+        """The same base with a tokenizer of its own, for another thread."""
+        twin = copy.copy(self)
+        twin.tokenizer = copy.deepcopy(self.tokenizer)
+        twin._template = ChatTemplate(twin.tokenizer)
+        return twin
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        add_generation_prompt: bool = True,
+        tools: list[dict[str, Any]] | None = None,
+    ) -> list[int]:
         """Token ids of a conversation. The one place where a chat template is applied, in training and serving."""
         if not self.tokenizer.chat_template:
             raise Invalid(f"base {self.profile.identity.id} has no chat template", param="messages")
-        return self._template.render(messages, add_generation_prompt)
+        return self._template.render(messages, add_generation_prompt, tools)
 
     def check_integrity(self) -> None:
         """Corrupt if any weight in memory is not what was loaded."""

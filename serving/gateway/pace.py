@@ -44,7 +44,7 @@ class Exchange:
             self.body_over = True
             told = f"the body did not arrive within {self.patience.body_s:g} s"
             raise HTTPException(status_code=408, detail=told, headers={"connection": "close"}) from error
-        if message["type"] == "http.disconnect":
+        if message["type"] != "http.request":
             self.body_over = True
             told = "the body broke off, or is not as long as its headers say"
             raise HTTPException(status_code=400, detail=told, headers={"connection": "close"})
