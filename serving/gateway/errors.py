@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
@@ -59,7 +59,11 @@ class Unauthorized(Refused):
 
 
 class Forbidden(Refused):
-    """The caller is known, and lacks the scope."""
+    """The caller is known, and lacks the scope; one of `scopes` would do."""
+
+    def __init__(self, message: str, *, hint: str = "", scopes: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.challenge = f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'
 
 
 class ModelForbidden(Refused):
@@ -142,7 +146,7 @@ def answer(error: Exception, under_v1: bool) -> Response[bytes]:
 
 
 def _headers(error: Exception, shape: Shape) -> dict[str, str]:
-    if isinstance(error, Unauthorized):
+    if isinstance(error, Unauthorized | Forbidden):
         return {"www-authenticate": error.challenge, "x-should-retry": "false"}
     if not shape.can_retry:
         return {"x-should-retry": "false"}

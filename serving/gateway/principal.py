@@ -31,7 +31,8 @@ class Principal:
         """Forbidden, naming what is missing, without at least one of these."""
         if self.scopes.isdisjoint(scopes):
             has = ", ".join(sorted(self.scopes)) or "none"
-            raise Forbidden(f"this needs the scope {' or '.join(scopes)}; the scopes of {self.id} are: {has}")
+            needed = " or ".join(scopes)
+            raise Forbidden(f"this needs the scope {needed}; the scopes of {self.id} are: {has}", scopes=scopes)
 
     def may_use(self, model: str) -> bool:
         """Whether a model or an adapter, named as requests name it, is among those allowed."""
