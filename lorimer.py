@@ -16,6 +16,7 @@ VERBS = {
     "base": ("serving.commands", "base", "Load, digest and register the frozen base model."),
     "registry": ("registry.commands", "registry", "Versions, aliases, history: publish, pull, verify, roll back."),
     "train": ("trainer.commands", "train", "Check data, train, gate and publish an adapter."),
+    "captures": ("registry.commands.captures", "captures", "What was kept of requests: list, export, forget, expire."),
     "jobs": ("registry.commands", "jobs", "List, show, submit and cancel jobs."),
     "keys": ("registry.commands.keys", "keys", "API keys: make, list, rotate and revoke them."),
     "audit": ("registry.commands.audit", "audit", "Show who changed what through the gateways, and when."),

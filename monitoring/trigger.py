@@ -54,12 +54,12 @@ def decide(policy: Policy, episode: Episode, num_usable_examples: int, *, harmed
 
 
 def usable_examples(captures: Sequence[Captured]) -> list[Captured]:
-    """Those with a correction, each conversation once, at most a few per session; oldest first."""
+    """Conversations with a correction, each once, at most a few per session; oldest first. A plain prompt is none."""
     taken: Counter[str] = Counter()
     seen: set[bytes] = set()
     usable = []
     for captured in sorted(captures, key=lambda c: (c.time, c.request_id)):
-        if not (captured.correction or "").strip():
+        if not captured.messages or not (captured.correction or "").strip():
             continue
         text, session = msgspec.json.encode(captured.messages), captured.session or captured.request_id
         if text in seen or taken[session] >= MAX_PER_SESSION:

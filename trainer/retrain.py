@@ -21,6 +21,7 @@ from rich.progress import Progress
 
 from registry.adapters import Registry, Version
 from registry.captures import Captured, read_captures
+from registry.captures.erasures import Erasures
 from registry.datasets import Datasets
 from registry.errors import Conflict, Invalid, Refused
 from registry.names import DEFAULT_ALIAS
@@ -135,13 +136,21 @@ def new_examples(corrections: Sequence[Captured], verbaliser: Verbaliser | None)
 
 
 def stored_splits(registry: Registry, version: Version) -> Splits:
-    """The rows the parent was made from."""
+    """The rows the parent was made from, but for those that came from people who are forgotten since."""
     if version.manifest.dataset is None:
         raise Refused(f"{version.name} names no dataset to replay", hint="only versions made by the trainer retrain")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "dataset.jsonl"
         Datasets(registry.store, registry.tenant).fetch(version.manifest.dataset.sha256, path)
-        return read_splits(path)
+        splits = read_splits(path)
+    forgotten = Erasures(registry.store, registry.tenant).request_ids()
+    if not forgotten:
+        return splits
+
+    def remembered(rows: Sequence[Example]) -> tuple[Example, ...]:
+        return tuple(row for row in rows if row.meta.get("request_id") not in forgotten)
+
+    return Splits(train=remembered(splits.train), val=remembered(splits.val), test=remembered(splits.test))
 
 
 def mix(old: Splits, new: Sequence[Example], *, seed: int) -> tuple[Splits, list[Example], list[Example]]:

@@ -116,6 +116,14 @@ class Erasures:
             self._found[erasure.id] = self._read(key, Found)
         return self._found[erasure.id]
 
+    def found_of(self, person: str) -> Found:
+        """All that was ever found to be one person's."""
+        found = [self.found(each) for each in self.standing() if each.person == person]
+        return Found(
+            request_ids=tuple(sorted({request_id for each in found for request_id in each.request_ids})),
+            adapters=tuple(sorted({adapter for each in found for adapter in each.adapters})),
+        )
+
     def counts(self, erasure: Erasure) -> Counts | None:
         """None before it is done."""
         key = erasure.states.get("done")

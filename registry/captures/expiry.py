@@ -43,8 +43,8 @@ class Expiry:
         self._oldest: dict[str, dict[str, float]] = {}
         """Past day -> adapter -> its oldest record."""
 
-    def run(self, days_of: Days) -> Expired:
-        """Stopped anywhere, it can be run again."""
+    def run(self, days_of: Days, *, today: bool = False) -> Expired:
+        """Stopped anywhere, it can be run again. `today`: what was written today may have expired, too."""
         now, ask = self._clock(), lru_cache(None)(days_of)
 
         def is_over(adapter: str, time_s: float) -> bool:
@@ -55,7 +55,7 @@ class Expiry:
         for day in self._objects.days():
             known = self._oldest.get(day)
             due = known is None or any(is_over(adapter, oldest) for adapter, oldest in known.items())
-            if due and day < day_of(now):
+            if due and (today or day < day_of(now)):
                 expired = _sum(expired, self._run_day(day, lambda record: is_over(record.adapter, record.time)))
         return expired
 
@@ -70,7 +70,8 @@ class Expiry:
             if any(map(expires, records)):
                 stale.append(key)
         taken = self._sweep.take_out(stale, expires) if stale else None
-        self._oldest[day] = oldest
+        if day < day_of(self._clock()):
+            self._oldest[day] = oldest
         if taken is None:
             return Expired()
         requests = sum(isinstance(record, CaptureRecord) for record in taken.records)

@@ -49,7 +49,7 @@ class FeedbackRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
 
 Record = CaptureRecord | FeedbackRecord
 
-_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)  # type: ignore[arg-type]
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def lines_of(records: Iterable[Record]) -> bytes:

@@ -1,7 +1,8 @@
-"""Where else the words of forgotten requests are: rows of the datasets that versions were trained on. Removes nothing.
+"""Forgetting as who asks for it sees it: done, counted, and what remains that it cannot remove.
 
-A dataset is named by its sha256 and a version names it, so neither can be changed. Retraining leaves such rows out;
-to be rid of the rest, publish a version made without them, then delete the version and its dataset.
+What remains are rows of the datasets that versions were trained on. A dataset is named by its sha256 and a version
+names it, so neither can be changed. Retraining leaves such rows out; to be rid of the rest, publish a version made
+without them, then delete the version and its dataset.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 import msgspec
 
 from registry.adapters import Registry
-from registry.captures.erasures import Found
+from registry.captures.erasures import Counts, Found
+from registry.captures.forgetting import Forgetting
 from registry.datasets import Datasets
-from registry.errors import NotFound
+from registry.errors import Invalid, NotFound
 from registry.versions import Version
 
 
@@ -28,8 +30,37 @@ class Remain(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
 
 
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """What one erasure did. The person stands here under a pseudonym."""
+
+    erasure: str
+    person: str
+    requests: int
+    feedback: int
+    objects: int
+    """Written anew without the records, or deleted."""
+    remains: list[Remain]
+
+
 class _Row(msgspec.Struct):
     meta: dict[str, Any] = {}
+
+
+def forget(registry: Registry, user: str, *, actor: str = "", reason: str = "") -> Forgotten:
+    """Take out everything that a user gave until now. What is told at the end may be asked for again at any time."""
+    if not user:
+        raise Invalid("whom to forget? the user is empty", hint="give the id that requests carry", param="user")
+    forgetting = Forgetting(registry.store, registry.tenant, registry.clock)
+    erasure = forgetting.forget(user, actor=actor, reason=reason)
+    counts = forgetting.erasures.counts(erasure) or Counts()
+    return Forgotten(
+        erasure=erasure.id,
+        person=erasure.person,
+        requests=counts.requests,
+        feedback=counts.feedback,
+        objects=counts.objects,
+        remains=find_remains(registry, forgetting.erasures.found_of(erasure.person)),
+    )
 
 
 def find_remains(registry: Registry, found: Found) -> list[Remain]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import uuid
@@ -25,6 +26,7 @@ from serving.base import Base
 from serving.engine import Engine
 from serving.gateway.admission import Admission
 from serving.gateway.auditing import Audits
+from serving.gateway.capture_upkeep import CaptureUpkeep
 from serving.gateway.capturing import Capturing
 from serving.gateway.choosing import Catalog
 from serving.gateway.credentials import Credentials, open_credentials
@@ -41,6 +43,7 @@ from serving.gateway.reading import Reading
 from serving.gateway.recorder import Recorder
 from serving.gateway.residency_metrics import ResidencyCollector
 from serving.gateway.tenancy import Monitor, Tenant, Tenants
+from serving.gateway.tracing import open_tracing
 from serving.gateway.vllm_metrics import VllmMetrics
 from serving.quarantine import Quarantine
 from serving.residency import Residency
@@ -79,6 +82,7 @@ class Gateway:
         self.credentials = credentials
         self.log = log
         self.metrics = Metrics([EngineCollector(engine, quarantine), ResidencyCollector(residency), *collectors])
+        self.tracing = open_tracing(os.environ, gateway_id)
         self.audits = Audits(self.home.registry.store, gateway_id, self.home.registry.clock)
         self.admission = Admission(Places(settings.max_batch + settings.max_waiting, settings.max_batch), Quotas())
         self.draining = False
@@ -86,10 +90,12 @@ class Gateway:
         self.reading = Reading(base, engine.max_context)
         clock = self.home.registry.clock
         capturing = Capturing(read_redactor(settings.redactor), self._threads.submit, log, clock)
-        self.recorder = Recorder(Meter(self.metrics, self._aliases()), capturing, clock)
+        self.recorder = Recorder(Meter(self.metrics, self._aliases()), self.tracing, capturing, clock)
         self.spell = lru_cache(65_536)(self._spell)
         self._housekeeper = Housekeeper(tenants, residency, log)
         self._housekeeper.start()
+        self._capture_upkeep = CaptureUpkeep(tenants, settings.capture_upkeep_s, log)
+        self._capture_upkeep.start()
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what may block on a store, off the event loop."""
@@ -109,8 +115,10 @@ class Gateway:
         self._threads.shutdown(wait=True)
         self.residency.close()
         self._housekeeper.close()
+        self._capture_upkeep.close()
         for tenant in self.tenants.opened():
             tenant.sensor.close()
+        self.tracing.close()
 
     def _spell(self, token: int) -> str:
         return str(self.base.tokenizer.decode([token]))

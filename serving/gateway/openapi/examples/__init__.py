@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from serving.gateway.openapi.examples.captures import CAPTURES
 from serving.gateway.openapi.examples.example import Example
 from serving.gateway.openapi.examples.inference import INFERENCE
 from serving.gateway.openapi.examples.operations import OPERATIONS
@@ -11,4 +12,4 @@ from serving.gateway.openapi.examples.registry import REGISTRY
 
 __all__ = ["EXAMPLES", "Example"]
 
-EXAMPLES: Mapping[str, Example] = {**INFERENCE, **REGISTRY, **OPERATIONS}
+EXAMPLES: Mapping[str, Example] = {**INFERENCE, **REGISTRY, **CAPTURES, **OPERATIONS}
