@@ -6,14 +6,24 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from registry.errors import LorimerError
-from serving.gateway import api, audit_route, operations, v1
+from serving.gateway import api, audit_route, capture_routes, embeddings, lora_verbs, operations, tokens, v1
 from serving.gateway.access import authorise, check_routes
 from serving.gateway.auditing import record_failure
 from serving.gateway.errors import handle
 from serving.gateway.gateway import Gateway
 from serving.gateway.openapi import route
 
-ROUTES = [*v1.ROUTES, *api.ROUTES, *audit_route.ROUTES, *operations.ROUTES, *route.ROUTES]
+ROUTES = [
+    *v1.ROUTES,
+    *embeddings.ROUTES,
+    *tokens.ROUTES,
+    *lora_verbs.ROUTES,
+    *api.ROUTES,
+    *audit_route.ROUTES,
+    *capture_routes.ROUTES,
+    *operations.ROUTES,
+    *route.ROUTES,
+]
 
 
 def create_app(gateway: Gateway) -> Litestar:

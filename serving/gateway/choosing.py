@@ -13,9 +13,10 @@ from threading import Lock
 
 from registry.adapters import AdapterState, Registry, Version
 from registry.captures.redaction import Kind
-from registry.errors import Invalid, NotFound, Refused
+from registry.errors import Invalid, NotFound
 from registry.manifest import BaseProfile
-from registry.names import DEFAULT_ALIAS, Alias, ModelRef, parse_ref
+from registry.names import Alias, ModelRef, parse_ref
+from serving.gateway.cards import Cards
 from serving.gateway.errors import ModelNotFound
 from serving.gateway.known import Known
 from serving.gateway.wire.generation import MixPart
@@ -109,6 +110,7 @@ class Catalog:
         self.known = known
         self._base_fingerprint = f"sha256:{profile.identity.weights_sha256.removeprefix('sha256:')}"
         self.base_names = tuple(dict.fromkeys((profile.identity.id, *profile.names)))
+        self.cards = Cards(registry, self.base_names[0], self._base_fingerprint)
         self._rng = rng or random.Random()
         self._followed: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._lock = Lock()
@@ -211,32 +213,6 @@ class Catalog:
             while len(self._followed) > MAX_FOLLOWED:
                 self._followed.popitem(last=False)
 
-    def cards(self) -> list[ModelCard]:
-        """Every name a request may use: the base, and each adapter under each alias (bare for the default one)."""
-        cards = [self._base_card(self.base_names[0])]
-        for summary in self.registry.list():
-            try:
-                state = self.registry.state(summary.adapter)
-            except (NotFound, Refused):  # just gone, or nobody whom this gateway trusts vouches for it
-                continue
-            for alias in sorted(state.aliases):
-                name = state.adapter if alias == DEFAULT_ALIAS else f"{state.adapter}@{alias}"
-                cards.append(self._card(name, state.select(Alias(alias))))
-        return cards
-
     def card(self, model: str) -> ModelCard:
         choice = self.choose(model)
-        return self._base_card(model) if choice.version is None else self._card(model, choice.version)
-
-    def _base_card(self, name: str) -> ModelCard:
-        return ModelCard(id=name, created=0, owned_by="base", root=self._base_fingerprint, parent=None)
-
-    def _card(self, name: str, version: Version) -> ModelCard:
-        return ModelCard(
-            id=name,
-            created=int(version.published_at),
-            owned_by=version.tenant,
-            root=version.digest,
-            parent=self.base_names[0],
-            version=version.number,
-        )
+        return self.cards.base(model) if choice.version is None else self.cards.version(model, choice.version)

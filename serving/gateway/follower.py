@@ -48,6 +48,7 @@ class Follower:
         self._log = log
         self._poll_s = poll_s
         self._clock = clock
+        self._looking = threading.Lock()
         self._closing = threading.Event()
         self._failing = False
         self._thread = threading.Thread(target=self._run, name="gateway-follower", daemon=True)
@@ -64,8 +65,27 @@ class Follower:
             self._thread.join(CLOSE_S)
         self._holder.release()
 
+    def is_pinned(self, model: str) -> bool:
+        return model in self._pinned
+
+    def pin(self, model: str) -> None:
+        """Keep what the model means in memory from now on. Blocks on the store."""
+        with self._looking:
+            self._pinned.setdefault(model, frozenset())
+            self._unsettled[self._watch.place_of(model)] = self._clock() + SETTLE_S
+            self._repin(model)
+
+    def unpin(self, model: str) -> None:
+        with self._looking:
+            for digest in self._pinned.pop(model, frozenset()) - self._held():
+                self._residency.unpin(digest)
+
     def poll(self) -> None:
         """Look once: note who is announced, prefetch what followed aliases came to mean, keep pins in place."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         now = self._clock()
         followed = self._catalog.followed()
         announced = self._watch.fresh([*self._pinned, *(model for model, _ in followed)])

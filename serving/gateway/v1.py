@@ -71,7 +71,7 @@ async def completions(request: AnyRequest) -> Response[Any]:
 async def list_models(request: AnyRequest) -> Response[bytes]:
     """The base, and every adapter under each of its aliases."""
     gateway = gateway_of(request)
-    cards = await gateway.in_thread(tenant_of(request).catalog.cards)
+    cards = await gateway.in_thread(tenant_of(request).catalog.cards.all)
     may_use = principal_of(request).may_use
     return respond(ModelList(data=[_sized(card, gateway) for card in cards if may_use(card.id)]))
 
@@ -99,6 +99,7 @@ async def feedback(request: AnyRequest) -> Response[bytes]:
     answered = await _answered(gateway, tenant, body)
     if answered.adapter is None:
         raise Invalid("no single adapter answered this request; feedback is for adapters", param="request_id")
+    principal_of(request).require_use(answered.adapter)
     record = FeedbackRecord(
         request_id=answered.call_id,
         time=tenant.registry.clock(),

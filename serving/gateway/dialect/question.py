@@ -86,11 +86,15 @@ def check_choosing(body: Choosing, base: Base) -> None:
 
 def check_generation(body: Generate, base: Base, names: Iterable[str] = ()) -> None:
     """What every generating endpoint checks; `names` are of fields that it alone refuses."""
-    if (name := unsupported(body, (*Unsupported.__struct_fields__, *names))) is not None:
-        refuse({name: True})
+    check_supported(body, names)
     check_choosing(body, base)
     if body.stream_options is not None and not body.stream:
         raise Invalid("stream_options needs stream: true", param="stream_options", code="invalid_value")
+
+
+def check_supported(body: Unsupported, names: Iterable[str] = ()) -> None:
+    if (name := unsupported(body, (*Unsupported.__struct_fields__, *names))) is not None:
+        refuse({name: True})
 
 
 def refuse(present: Mapping[str, bool]) -> None:
