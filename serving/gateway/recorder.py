@@ -18,6 +18,7 @@ from serving.gateway.calls import Call
 from serving.gateway.capturing import Capturing, is_whole, session_of
 from serving.gateway.generation import Row
 from serving.gateway.meter import Meter
+from serving.gateway.tracing import Tracing
 
 MAX_REMEMBERED = 65_536
 
@@ -38,10 +39,12 @@ class Recorder:
     def __init__(
         self,
         meter: Meter,
+        tracing: Tracing,
         capturing: Capturing,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._meter = meter
+        self._tracing = tracing
         self.capturing = capturing
         self._clock = clock
         self._answered: OrderedDict[tuple[str, str], Answered] = OrderedDict()
@@ -50,6 +53,7 @@ class Recorder:
     def remember(self, call: Call) -> None:
         """So that feedback may name the call by its id or by the `x-request-id` it travelled under."""
         self._meter.began(call)
+        self._tracing.began(call)
         choice = call.choice
         answered = Answered(call.id, choice.adapter, arm_of(call.tenant.name, choice), choice.redact)
         for request_id in (call.id, call.trace.request_id):
@@ -71,11 +75,13 @@ class Recorder:
     def record(self, call: Call) -> None:
         """Every row of the call has ended, one way or another."""
         self._meter.ended(call)
+        self._tracing.ended(call)
         self._tell(call)
         if call.choice.version is None or not is_whole(call.generation.rows[0]):
             return
-        for each in call.generation.rows:
-            self._observe(call, each)
+        if call.question.is_observed:
+            for each in call.generation.rows:
+                self._observe(call, each)
         self.capturing.keep(call)
 
     def _observe(self, call: Call, row: Row) -> None:

@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from registry.errors import Invalid, LorimerError
 from serving.gateway.errors import envelope, shape_of
 from serving.gateway.principal import KEY as PRINCIPAL
-from serving.gateway.trace import Trace
+from serving.gateway.trace import TRACE_ID, Trace
 
 QUIET = frozenset({"/health", "/ready", "/metrics"})
 """Paths that machines poll; they are logged only when they fail."""
@@ -27,6 +27,7 @@ UNKNOWN = "(none)"
 MAX_PATH = 200
 MAX_MESSAGE = 500
 _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _METHODS = frozenset(HTTPMethod)
 
 
@@ -51,6 +52,7 @@ class RequestLog:
         self._log.info(
             "request",
             request_id=trace.request_id,
+            **_trace_id(scope),
             **_caller(scope),
             method=scope["method"][:16],
             route=route,
@@ -61,6 +63,15 @@ class RequestLog:
             **timings,
             **_failure(trace.failure),
         )
+
+
+def _trace_id(scope: Any) -> dict[str, str]:
+    """Ours, or where we do not trace the caller's, so that its traces and our lines are found by each other."""
+    if (ours := scope["state"].get(TRACE_ID)) is not None:
+        return {"trace_id": ours}
+    given = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
+    found = _TRACEPARENT.fullmatch(given)
+    return {} if found is None else {"trace_id": found[1].decode("ascii")}
 
 
 def _caller(scope: Any) -> dict[str, str]:

@@ -101,7 +101,7 @@ class GatewayServer:
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         server = Server(
-            self._entrance,
+            self._gateway.tracing.wrap(self._entrance),
             address=self._address,
             port=self.port,
             interface=Interfaces.ASGINL,

@@ -14,6 +14,8 @@ from litestar import Request
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 KEY = "trace"
+TRACE_ID = "trace_id"
+"""Where a tracer leaves the id of the trace that the request belongs to."""
 
 
 @dataclass(eq=False)
@@ -23,6 +25,8 @@ class Trace:
     request_id: str
     fields: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    begun: dict[str, float] = field(default_factory=dict)
+    """When each measured stage first began, by `time.perf_counter`."""
     started_at: float = field(default_factory=time.perf_counter)
     failure: BaseException | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -32,6 +36,7 @@ class Trace:
     def measure(self, stage: str) -> Iterator[None]:
         """Time a stage under its `server-timing` name."""
         since = time.perf_counter()
+        self.begun.setdefault(stage, since)
         try:
             yield
         finally:
