@@ -6,12 +6,16 @@ For the event loop's thread.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from serving.gateway.caller import Caller
 from serving.gateway.demand import Demand
 from serving.gateway.limits import Grant, Quotas
 from serving.gateway.places import Places
+
+VISIT = Demand(rows=1, tokens=0)
 
 
 @dataclass(eq=False)
@@ -47,3 +51,12 @@ class Admission:
         finally:
             caller.trace.headers |= self.quotas.headers(principal)
         return Admitted(self.places, principal.tenant, demand.rows, grant)
+
+    @contextmanager
+    def visit(self, caller: Caller) -> Iterator[None]:
+        """A place in the queue and one of the caller's requests, for what the engine has no part in."""
+        admitted = self.admit(caller, VISIT)
+        try:
+            yield
+        finally:
+            admitted.end(0, ran=False)
