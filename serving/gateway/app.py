@@ -12,9 +12,11 @@ from serving.gateway.auditing import record_failure
 from serving.gateway.errors import handle
 from serving.gateway.gateway import Gateway
 from serving.gateway.openapi import route
+from serving.gateway.responses import route as responses
 
 ROUTES = [
     *v1.ROUTES,
+    *responses.ROUTES,
     *embeddings.ROUTES,
     *tokens.ROUTES,
     *lora_verbs.ROUTES,
