@@ -41,17 +41,18 @@ class Jwks:
 
     async def find(self, kid: str | None) -> PyJWK | None:
         """The key with this id; without one, the only key there is. Unavailable when none can be had."""
-        age_s = self._clock() - self._read_at
-        found = self._keys.get(kid) if age_s < STALE_S else None
-        if (found is None or age_s > REFRESH_S) and self._clock() - self._tried_at >= RETRY_S:
+        is_missing = kid not in self._keys or self._age_s() >= STALE_S
+        if (is_missing or self._age_s() >= REFRESH_S) and self._clock() - self._tried_at >= RETRY_S:
             self._tried_at = self._clock()
             self._reading = asyncio.create_task(self._refresh())
-        if found is None and self._reading is not None:
+        if is_missing and self._reading is not None:
             await asyncio.shield(self._reading)
-            found = self._keys.get(kid)
-        if found is None and self._clock() - self._read_at >= STALE_S:
+        if self._age_s() >= STALE_S:
             raise Unavailable("the issuer's keys cannot be read, so tokens cannot be checked")
-        return found
+        return self._keys.get(kid)
+
+    def _age_s(self) -> float:
+        return self._clock() - self._read_at
 
     async def _refresh(self) -> None:
         """Keeps what there is where nothing can be read; `find` says when that is too old."""
