@@ -22,13 +22,14 @@ from serving.gateway.tenancy import Tenant, tenant_of
 from serving.gateway.wire.lora import LoadLora, LoraError, LoraErrorDetail, UnloadLora
 
 TEXT = "text/plain; charset=utf-8"
+FAULTS = {400: LoraError, 404: LoraError}
 REFERENCES = "no path and no URL: lora_path refers to the registry as `adapter`, `adapter@v7` or `adapter@sha256:...`"
 
 
 @post(
     "/v1/load_lora_adapter",
     status_code=200,
-    opt={SCOPE: "admin", OPERATION: Operation(body=LoadLora, answer=str, media_type="text/plain", fails=(404,))},
+    opt={SCOPE: "admin", OPERATION: Operation(body=LoadLora, answer=str, media_type=TEXT, errors=FAULTS)},
 )
 async def load_lora_adapter(request: AnyRequest) -> Response[bytes]:
     """Bring an adapter of the registry into memory and keep it there."""
@@ -66,7 +67,7 @@ async def load_lora_adapter(request: AnyRequest) -> Response[bytes]:
 @post(
     "/v1/unload_lora_adapter",
     status_code=200,
-    opt={SCOPE: "admin", OPERATION: Operation(body=UnloadLora, answer=str, media_type="text/plain", fails=(404,))},
+    opt={SCOPE: "admin", OPERATION: Operation(body=UnloadLora, answer=str, media_type=TEXT, errors=FAULTS)},
 )
 async def unload_lora_adapter(request: AnyRequest) -> Response[bytes]:
     """Let an adapter that was loaded leave memory when room is needed. It still answers whoever names it."""

@@ -89,7 +89,7 @@ async def show_model(request: AnyRequest, model: FromPath[str]) -> Response[byte
 @post(
     "/v1/feedback",
     status_code=200,
-    opt={SCOPE: "infer", OPERATION: Operation(body=FeedbackRequest, answer=FeedbackReceipt)},
+    opt={SCOPE: "infer", OPERATION: Operation(body=FeedbackRequest, answer=FeedbackReceipt, fails=(404,))},
 )
 async def feedback(request: AnyRequest) -> Response[bytes]:
     """Record a correction or a rating of an earlier answer; durable once this returns 200."""

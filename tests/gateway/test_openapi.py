@@ -100,11 +100,11 @@ def test_streams_of_the_examples_are_events_of_their_schema() -> None:
     ]
     assert streams
     for stream in streams:
-        events = [line.removeprefix("data: ") for line in stream["example"].splitlines() if line.startswith("data: ")]
+        events = [line.removeprefix("data: ") for line in stream["x-stream"].splitlines() if line.startswith("data: ")]
         assert events
         for event in events:
             if event != "[DONE]":
-                conforms(msgspec.json.decode(event), stream["x-event"])
+                conforms(msgspec.json.decode(event), stream["schema"]["properties"]["data"]["contentSchema"])
 
 
 def test_errors_of_the_document_are_those_that_the_gateway_writes() -> None:

@@ -64,12 +64,12 @@ class _Route:
     @property
     def types(self) -> list[Any]:
         told = self.operation
-        return [each for each in (told.body, told.answer, told.events) if each is not None]
+        return [each for each in (told.body, told.answer, told.events, *told.errors.values()) if each is not None]
 
     @property
     def statuses(self) -> list[int]:
         """Every error status that it may answer, in order."""
-        told, found = self.operation, set(self.operation.fails)
+        told, found = self.operation, {*self.operation.fails, *self.operation.errors}
         if not self.handler.opt.get(PUBLIC):
             found |= {401, 403, 500, 503}
         if told.body is not None:
@@ -157,7 +157,7 @@ def _operation(route: _Route, name: str, references: dict[Any, Schema]) -> dict[
         ],
         "responses": {
             "200": _success(route, example, references),
-            **{str(status): failures.reference(status, route.path) for status in route.statuses},
+            **{str(status): _failure(status, route, references) for status in route.statuses},
         },
     }
     if told.body is not None:
@@ -198,12 +198,19 @@ def _success(route: _Route, example: Example, references: dict[Any, Schema]) -> 
     schema = {"type": "string"} if told.answer is None else references[told.answer]
     content: dict[str, Any] = {told.media_type: {"schema": schema, "example": example.answer}}
     if told.events is not None:
-        content["text/event-stream"] = {
-            "schema": {"type": "string"},
-            "example": example.stream,
-            "x-event": references[told.events],
-        }
+        content["text/event-stream"] = {"schema": _event(references[told.events]), "x-stream": example.stream}
     return {"description": _meaning(told.answer), "headers": headers.told(told.generates), "content": content}
+
+
+def _failure(status: int, route: _Route, references: dict[Any, Schema]) -> dict[str, Any]:
+    own = route.operation.errors.get(status)
+    return failures.reference(status, route.path) if own is None else failures.either(status, references[own])
+
+
+def _event(data: Schema) -> Schema:
+    """One server-sent event, as OpenAPI 3.2 describes it: its data is a string that holds JSON."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": text}, "required": ["data"]}
 
 
 def _meaning(answer: Any) -> str:

@@ -95,6 +95,13 @@ def reference(status: int, path: str) -> dict[str, str]:
     return {"$ref": f"#/components/responses/{_name(status, path.startswith(UNDER_V1))}"}
 
 
+def either(status: int, own: dict[str, Any]) -> dict[str, Any]:
+    """A response of a route under /v1 that has a document of its own for some errors of that status."""
+    usual = _response(status, FAILURES[status], under_v1=True)
+    ((media_type, content),) = usual["content"].items()
+    return {**usual, "content": {media_type: {**content, "schema": {"anyOf": [own, content["schema"]]}}}}
+
+
 def _name(status: int, under_v1: bool) -> str:
     return f"{'Error' if under_v1 else 'Problem'}{status}"
 

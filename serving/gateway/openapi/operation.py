@@ -5,7 +5,8 @@ A route carries it as an option: `opt={SCOPE: "infer", OPERATION: Operation(body
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 OPERATION = "operation"
@@ -28,3 +29,5 @@ class Operation:
     """Rows run in the engine: an adapter is chosen, the queue may be full, a deadline may pass, a client may leave."""
     fails: tuple[int, ...] = ()
     """Statuses that this route answers beyond those that follow from the rest."""
+    errors: Mapping[int, Any] = field(default_factory=dict)
+    """By status, what an error may be encoded from instead of the document that errors are otherwise."""

@@ -9,7 +9,8 @@ from serving.gateway.openapi.examples.example import Example
 from serving.gateway.openapi.examples.inference import INFERENCE
 from serving.gateway.openapi.examples.operations import OPERATIONS
 from serving.gateway.openapi.examples.registry import REGISTRY
+from serving.gateway.openapi.examples.responses import RESPONSES
 
 __all__ = ["EXAMPLES", "Example"]
 
-EXAMPLES: Mapping[str, Example] = {**INFERENCE, **REGISTRY, **CAPTURES, **OPERATIONS}
+EXAMPLES: Mapping[str, Example] = {**INFERENCE, **RESPONSES, **REGISTRY, **CAPTURES, **OPERATIONS}

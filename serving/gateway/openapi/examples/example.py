@@ -31,3 +31,9 @@ def data(*documents: Any) -> str:
     """Server-sent events, as OpenAI writes those of chats and completions."""
     lines = [f"data: {msgspec.json.encode(each).decode()}\n\n" for each in documents]
     return "".join([*lines, "data: [DONE]\n\n"])
+
+
+def events(*documents: Mapping[str, Any]) -> str:
+    """Server-sent events, as OpenAI writes those of responses: named, and with nothing after the last."""
+    lines = [f"event: {each['type']}\ndata: {msgspec.json.encode(each).decode()}\n\n" for each in documents]
+    return "".join(lines)
