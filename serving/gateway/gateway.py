@@ -43,6 +43,7 @@ from serving.gateway.reading import Reading
 from serving.gateway.recorder import Recorder
 from serving.gateway.residency_metrics import ResidencyCollector
 from serving.gateway.tenancy import Monitor, Tenant, Tenants
+from serving.gateway.tenant_metrics import TenantsCollector
 from serving.gateway.tracing import open_tracing
 from serving.gateway.vllm_metrics import VllmMetrics
 from serving.quarantine import Quarantine
@@ -90,6 +91,7 @@ class Gateway:
         self.reading = Reading(base, engine.max_context)
         clock = self.home.registry.clock
         capturing = Capturing(read_redactor(settings.redactor), self._threads.submit, log, clock)
+        self.metrics.registry.register(TenantsCollector(tenants, capturing))
         self.recorder = Recorder(Meter(self.metrics, self._aliases()), self.tracing, capturing, clock)
         self.spell = lru_cache(65_536)(self._spell)
         self._housekeeper = Housekeeper(tenants, residency, log)

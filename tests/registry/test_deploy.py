@@ -12,8 +12,11 @@ import pytest
 
 from registry import transfer
 from registry.adapters import Registry
+from registry.audit import AuditLog
 from registry.bucket import Bucket
 from registry.captures import CaptureWriter, FeedbackRecord
+from registry.captures.pseudonyms import Pseudonyms
+from registry.captures.remains import forget
 from registry.errors import Unavailable
 from registry.gc import collect
 from registry.pins import Pins
@@ -64,7 +67,8 @@ def test_no_role_may_touch_another_tenant_or_delete_history(role: str) -> None:
     ]
     for action, resource in allowed:
         key = resource.removeprefix("arn:aws:s3:::b").removeprefix("/")
-        assert key in ("", "registry.json", "bases/*") or key.startswith("t/acme/")
+        shared = ("", "registry.json", "bases/*", "keys/*")
+        assert key in shared or key.startswith("t/acme/") or (role == "keykeeper" and key.startswith("keys/"))
         if action == "s3:DeleteObject":
             assert "/log/" not in resource
     text = (DEPLOY / "README.md").read_text()
@@ -129,10 +133,25 @@ def test_a_gateway_reads_and_observes(place: Place, tmp_path: Path) -> None:
     Pins(registry.store, "acme", registry.clock).release("g1")
     note = FeedbackRecord(request_id="r", time=0.0, adapter="x", rating=1)
     CaptureWriter(registry.store, "acme", "g1").feedback(note)
+    assert list(registry.store.list("keys/")) == []
     refused(lambda: registry.alias("x", "prod", None))
     refused(lambda: registry.publish("x", write_folder(tmp_path / "two", seed=2)))
     place.owner.store.put("t/other/a/x/HEAD", b"")
     refused(lambda: registry.store.get("t/other/a/x/HEAD"))
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("role", ["gateway", "eraser"])
+def test_who_may_forget_forgets(place: Place, role: str) -> None:
+    owner = CaptureWriter(place.owner.store, "acme", "g1")
+    for number, user in enumerate([f"ada-{role}", "bob"]):
+        named = Pseudonyms(place.owner.store, "acme").of(user)
+        owner.feedback(FeedbackRecord(request_id=f"{role}{number}", time=0.0, adapter="x", rating=1, users=(named,)))
+    registry = place.grant(f"iam/{role}.json")
+    assert forget(registry, f"ada-{role}").feedback == 1
+    AuditLog(registry.store, "acme", "here").record("tests", "captures.forget", {})
+    refused(lambda: registry.store.delete("t/acme/erasures/x"))
+    refused(lambda: registry.store.put("t/acme/datasets/x.jsonl", b""))
 
 
 @pytest.mark.s3
