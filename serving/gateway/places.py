@@ -22,7 +22,8 @@ REMEMBERED = 256
 """Rows that the rate is measured over."""
 ENOUGH = 8
 """Rows without which there is no rate."""
-RATE_UNKNOWN = 1.0
+UNKNOWN_S = 1.0
+"""The wait that is told before anything was measured."""
 LONGEST_S = 60.0
 """Nobody is sent away for longer."""
 
@@ -91,7 +92,9 @@ class Places:
 
     def _busy(self, rows: int, why: str) -> Busy:
         """Each refusal promises the next place to come free, up to the last of those now taken."""
-        now, rate = self.clock(), self.rate() or RATE_UNKNOWN
-        promised = max(self._promised_until, now) + rows / rate
-        self._promised_until = min(promised, now + max(self.open, rows) / rate, now + LONGEST_S)
-        return Busy(f"{why}: {self.open} of {self.total} places are taken", retry_after_s=self._promised_until - now)
+        now, rate, wait_s = self.clock(), self.rate(), UNKNOWN_S
+        if rate:
+            promised = max(self._promised_until, now) + rows / rate
+            self._promised_until = min(promised, now + max(self.open, rows) / rate, now + LONGEST_S)
+            wait_s = self._promised_until - now
+        return Busy(f"{why}: {self.open} of {self.total} places are taken", retry_after_s=wait_s)
