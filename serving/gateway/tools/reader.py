@@ -56,6 +56,7 @@ class ToolReader:
         self._span = Span()
         self._told: list[Piece] = []
         self._has_text = False
+        self._follows_call = False
         self._read: Callable[[], bool] = self._text
         self.num_calls = 0
 
@@ -164,7 +165,7 @@ class ToolReader:
     def _begin(self, name: str) -> None:
         self._opened = ""
         self.num_calls += 1
-        self._has_text = True
+        self._has_text = self._follows_call = True
         if self._counts():
             self._told.append(Begin(self.num_calls - 1, name))
 
@@ -176,10 +177,11 @@ class ToolReader:
         return self._many or self.num_calls == 1
 
     def _say(self, text: str) -> None:
-        """White space around calls is no text."""
-        if self.num_calls and not text.strip():
-            return
+        """White space after a call is no text."""
+        if self._follows_call:
+            text = text.lstrip()
         if text:
+            self._follows_call = False
             self._has_text = self._has_text or bool(text.strip())
             self._told.append(Text(text))
 
