@@ -37,6 +37,9 @@ class Capturing:
 
     def keep(self, call: Call) -> None:
         """Each prompt whose first answer ended well; on the event loop, the work itself in the background."""
+        if call.kept and not call.tenant.pseudonyms.ready:
+            self._log.error("not captured: there is no key for pseudonyms", id=call.id, tenant=call.tenant.name)
+            return
         per_prompt = call.question.per_prompt
         for number, kept in enumerate(call.kept):
             rows = call.generation.rows[number * per_prompt : (number + 1) * per_prompt]
@@ -92,5 +95,7 @@ def names_of(people: Sequence[str], pseudonyms: Pseudonyms) -> tuple[str, ...]:
 
 
 def session_of(call: Call) -> str:
-    """What a session is kept under; a call that belongs to none is one of its own."""
-    return call.id if call.session == call.id else call.tenant.pseudonyms.of(call.session)
+    """What a session is kept under; a call that belongs to none, or to one that cannot be named, is one of its own."""
+    if call.session == call.id or not call.tenant.pseudonyms.ready:
+        return call.id
+    return call.tenant.pseudonyms.of(call.session)
