@@ -20,6 +20,8 @@ from serving.residency import Residency
 
 POLL_S = 1.0
 CLOSE_S = 5.0
+AWAKE_S = 600.0
+"""A tenant whom nobody asked anything for this long is not looked after: each look is a request to the store."""
 SETTLE_S = 10.0
 """A notice comes before its commit: how long the log is looked at for it."""
 
@@ -48,6 +50,7 @@ class Follower:
         self._log = log
         self._poll_s = poll_s
         self._clock = clock
+        self._asked_at = clock()
         self._looking = threading.Lock()
         self._closing = threading.Event()
         self._failing = False
@@ -64,6 +67,13 @@ class Follower:
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)
         self._holder.release()
+
+    def wake(self) -> None:
+        """Somebody asks for something of this tenant's."""
+        self._asked_at = self._clock()
+
+    def is_awake(self) -> bool:
+        return bool(self._pinned) or self._clock() - self._asked_at < AWAKE_S
 
     def is_pinned(self, model: str) -> bool:
         return model in self._pinned
@@ -133,7 +143,8 @@ class Follower:
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                self.poll()
+                if self.is_awake():
+                    self.poll()
                 self._failing = False
             except LorimerError as error:
                 if not self._failing:

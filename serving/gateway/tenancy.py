@@ -76,6 +76,7 @@ class Tenants:
             if name not in self._tenants:
                 tenant = self._tenants[name] = self._open(name)
                 tenant.follower.start()
+            self._tenants[name].follower.wake()
             return self._tenants[name]
 
     def opened(self) -> list[Tenant]:

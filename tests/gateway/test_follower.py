@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from registry.errors import Invalid
-from serving.gateway.follower import Follower
+from serving.gateway.follower import AWAKE_S, Follower
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running
@@ -115,3 +115,14 @@ def test_a_store_that_fails_is_told_once_and_survived(fresh: Running, monkeypatc
     assert fresh.log.getvalue().count("the store is away") == 1
     second = fresh.publish("moved", 2)
     until(lambda: fresh.gateway.residency.is_resident(second.digest))
+
+
+def test_a_tenant_whom_nobody_asks_costs_the_store_nothing_until_somebody_does(fresh: Running) -> None:
+    now = [0.0]
+    catalog, residency, log = fresh.gateway.home.catalog, fresh.gateway.residency, fresh.gateway.log
+    asked = Follower(catalog, residency, [], log, clock=lambda: now[0])
+    pinned = Follower(catalog, residency, ["kept"], log, clock=lambda: now[0])
+    now[0] = AWAKE_S + 1
+    assert (asked.is_awake(), pinned.is_awake()) == (False, True)
+    asked.wake()
+    assert asked.is_awake()
