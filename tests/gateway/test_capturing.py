@@ -78,6 +78,15 @@ def test_a_plain_completion_streamed_or_not_of_text_or_ids(kept: Running) -> Non
     assert found[0].response == whole["choices"][0]["text"]
 
 
+def test_a_response(kept: Running) -> None:
+    body = {"model": "kept", "input": "hello", "instructions": "be brief", "max_output_tokens": 4, "user": "zoe"}
+    answer = kept.http.post("/v1/responses", json=body).json()
+    (found,) = captured(kept, "kept", 1)
+    assert found.request_id == answer["id"]
+    assert [(each["role"], each["content"]) for each in found.messages] == [("system", "be brief"), ("user", "hello")]
+    assert found.users == (kept.gateway.home.pseudonyms.of("zoe"),)
+
+
 def test_several_prompts_are_several_records_and_feedback_names_each(kept: Running) -> None:
     answer = complete(kept, "kept", ["Once", "Twice"], n=2, temperature=1, seed=1)
     found = {each.prompt: each for each in captured(kept, "kept", 2)}

@@ -10,14 +10,19 @@ import pytest
 
 from registry.adapters import Registry, Version
 from registry.captures import CaptureRecord, CaptureWriter, FeedbackRecord, read_captures
+from registry.captures.pseudonyms import Pseudonyms
+from registry.captures.remains import forget
 from registry.consent import set_rules
+from registry.datasets import Datasets
 from registry.errors import Conflict, Invalid, Refused
+from registry.manifest import DatasetRecord
 from registry.rules import AliasRule, Bound, Rules
 from registry.signing import SigningKey, new_key
 from registry.trust import Trust
 from tests.trainer.letters import letters
-from trainer.dataset import Example, Splits, Verbaliser
+from trainer.dataset import Example, Splits, Verbaliser, write_splits
 from trainer.retrain import (
+    DriftJob,
     challenger_gates,
     challenger_spec,
     mix,
@@ -169,6 +174,42 @@ def test_only_admitted_corrections_count_and_the_latest_word_wins(lab: Lab, cham
     again = [*captures[:1], msgspec.structs.replace(captures[0], request_id="later", correction="v")]
     (row,) = new_examples(again, Verbaliser({"d": "d", "v": "v"}))
     assert (row.label, row.meta["request_id"]) == ("v", "later")
+
+
+def test_rows_of_forgotten_people_are_not_replayed(lab: Lab, champion: Version, tmp_path: Path) -> None:
+    """Neither their captures nor the rows of earlier datasets that were made of them."""
+    store, clock = lab.registry.store, lab.registry.clock
+    named, writer = Pseudonyms(store, "default").of, CaptureWriter(store, "default", "gateway", clock)
+    for user in ("ada", "bob"):
+        said = [{"role": "user", "content": f"{user} asks"}]
+        record = CaptureRecord(
+            request_id=f"of-{user}", time=clock(), session=user, adapter="letters", digest=champion.digest,
+            messages=said, response="v", users=(named(user),),
+        )  # fmt: skip
+        writer.request(record)
+        writer.feedback(FeedbackRecord(request_id=f"of-{user}", time=clock(), adapter="letters", correction="s"))
+
+    def row(of: str, **meta: str) -> Example:
+        return Example((Message("user", of), Message("assistant", "v")), "v", meta)
+
+    rows = (row("ada", request_id="of-ada"), row("bob", request_id="of-bob"), row("nobody"))
+    write_splits(Splits(train=rows, val=rows[:1], test=rows[1:]), tmp_path / "rows.jsonl")
+    sha256 = Datasets(store, "default").put(tmp_path / "rows.jsonl")
+    lab.registry.pull("letters@prod", tmp_path / "again")
+    record = DatasetRecord(uri=f"lorimer:{sha256}", sha256=sha256, rows=6)
+    version = lab.registry.publish("letters", tmp_path / "again", profile=lab.base.profile, dataset=record)
+    assert [len(stored_splits(lab.registry, version).train), len(usable_corrections(lab.registry, asked()))] == [3, 2]
+    done = forget(lab.registry, "ada")
+    assert [(each.versions, each.rows) for each in done.remains] == [((version.name,), 2)]
+    splits = stored_splits(lab.registry, version)
+    assert [len(splits.train), len(splits.val), len(splits.test)] == [2, 0, 2]
+    assert [each.request_id for each in usable_corrections(lab.registry, asked())] == ["of-bob"]
+    assert forget(lab.registry, "ada").remains == done.remains, "and that is told whenever it is asked"
+    assert forget(lab.registry, "bob").remains[0].rows == 2
+
+
+def asked() -> DriftJob:
+    return DriftJob(kind="drift-retrain", adapter="letters", parent="", episode="")
 
 
 def test_a_label_needs_several_people(lab: Lab, champion: Version, letter_spec: Spec) -> None:
