@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from serving.gateway.openapi.examples.example import ADAPTER, BASE, DIGEST, MOMENT, WEIGHTS, Example
 
 _HASH = DIGEST.removeprefix("sha256:")
@@ -152,21 +150,6 @@ _RECORD = {
     "request_id": "req-5c1d",
     "error": "",
 }
-_PERSON = "hmac:3f1c9a7e5b2d4c60"
-_CAPTURED = {
-    "request_id": "chatcmpl-1f6c",
-    "time": float(MOMENT),
-    "adapter": ADAPTER,
-    "digest": DIGEST,
-    "messages": [{"role": "user", "content": "My router does not come back after the update."}],
-    "response": "Please wait.",
-    "session": "s-81",
-    "correction": "Hold the reset button for ten seconds.",
-    "rating": -1,
-    "users": [_PERSON],
-}
-_TAKEN = {"requests": 3, "feedback": 1, "objects": 2}
-_REMAIN = {"dataset": "5feceb66", "versions": [f"{ADAPTER}@v2"], "rows": 1}
 _NAMED = {"name": ADAPTER}
 _ALIAS = {**_NAMED, "alias": "prod"}
 
@@ -191,19 +174,5 @@ REGISTRY: Mapping[str, Example] = {
     "list_jobs": Example(answer={"jobs": [_JOB]}),
     "quarantined": Example(answer={"quarantined": [_CASE]}),
     "release": Example(path={"digest": DIGEST}, answer={**_CASE, "refused": 0}),
-    "list_captures": Example(path=_NAMED, answer={"captures": [_CAPTURED]}),
-    "export_captures": Example(path=_NAMED, answer=msgspec.json.encode(_CAPTURED).decode() + "\n"),
-    "forget_user": Example(
-        bodies={"user": {"user": "customer-17", "reason": "asked by letter"}},
-        answer={"erasure": "01K9ZX4Q", "person": _PERSON, **_TAKEN, "remains": [_REMAIN]},
-    ),
-    "expire_captures": Example(bodies={"policy": {}, "adapter": {"adapter": ADAPTER, "days": 30}}, answer=_TAKEN),
-    "list_erasures": Example(
-        answer={
-            "erasures": [
-                {"erasure": "01K9ZX4Q", "person": _PERSON, "time": float(MOMENT), "done": True, "counts": _TAKEN}
-            ]
-        }
-    ),
     "show_audit": Example(answer={"records": [_RECORD]}),
 }
