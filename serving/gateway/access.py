@@ -31,6 +31,9 @@ ANY: tuple[Scope, ...] = ()
 READ: tuple[Scope, ...] = ("publish", "promote", "train", "admin")
 """Who works on adapters may look at all of the tenant's; who only asks them questions may not."""
 
+NAMES_A_MODEL = frozenset({"name", "model"})
+"""Parameters of paths that name an adapter or a model: a key that is limited to some gets no further with others."""
+
 
 def scopes_of(handler: BaseRouteHandler) -> tuple[Scope, ...]:
     """The scopes of which a route needs one; none: any credential will do."""
@@ -47,6 +50,8 @@ async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     connection.scope["state"][KEY] = principal
     if scopes := scopes_of(handler):
         principal.require_any(scopes)
+    for param in NAMES_A_MODEL & connection.path_params.keys():
+        principal.require_use(str(connection.path_params[param]).removeprefix("/"))
     if handler.opt.get(OPERATOR) and principal.tenant != gateway.settings.tenant:
         raise Forbidden(f"this concerns all tenants; {principal.id} belongs to {principal.tenant}")
 

@@ -18,6 +18,7 @@ from serving.gateway.errors import ModelNotFound
 from serving.gateway.exchange import AnyRequest, gateway_of, read
 from serving.gateway.leasing import lease_of
 from serving.gateway.openapi.operation import OPERATION, Operation
+from serving.gateway.principal import principal_of
 from serving.gateway.tenancy import Tenant, tenant_of
 from serving.gateway.wire.lora import LoadLora, LoraError, LoraErrorDetail, UnloadLora
 
@@ -36,6 +37,8 @@ async def load_lora_adapter(request: AnyRequest) -> Response[bytes]:
     gateway, tenant, body = gateway_of(request), tenant_of(request), await read(request, LoadLora)
     if not body.lora_name or not body.lora_path:
         return _fault("Both 'lora_name' and 'lora_path' must be provided.")
+    for model in (body.lora_name, body.lora_path):
+        principal_of(request).require_use(model)
     if body.lora_name in tenant.catalog.base_names:
         return _fault(f"The lora adapter '{body.lora_name}' conflicts with a served base model.")
     if tenant.follower.is_pinned(body.lora_name) and not body.load_inplace:
@@ -74,6 +77,7 @@ async def unload_lora_adapter(request: AnyRequest) -> Response[bytes]:
     gateway, tenant, body = gateway_of(request), tenant_of(request), await read(request, UnloadLora)
     if not body.lora_name:
         return _fault("'lora_name' needs to be provided to unload a LoRA adapter.")
+    principal_of(request).require_use(body.lora_name)
     if not tenant.follower.is_pinned(body.lora_name):
         return _fault(f"The lora adapter '{body.lora_name}' cannot be found.", status=404)
     await audit(request, "lora.unload", adapter=body.lora_name)

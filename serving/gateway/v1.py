@@ -80,16 +80,14 @@ async def list_models(request: AnyRequest) -> Response[bytes]:
 async def show_model(request: AnyRequest, model: FromPath[str]) -> Response[bytes]:
     """One model, named as `model` names one in a request: what it is now."""
     gateway = gateway_of(request)
-    model = model.removeprefix("/")
-    principal_of(request).require_use(model)
-    card = await gateway.in_thread(tenant_of(request).catalog.card, model)
+    card = await gateway.in_thread(tenant_of(request).catalog.card, model.removeprefix("/"))
     return respond(_sized(card, gateway))
 
 
 @post(
     "/v1/feedback",
     status_code=200,
-    opt={SCOPE: "infer", OPERATION: Operation(body=FeedbackRequest, answer=FeedbackReceipt, fails=(404,))},
+    opt={SCOPE: "infer", OPERATION: Operation(body=FeedbackRequest, answer=FeedbackReceipt)},
 )
 async def feedback(request: AnyRequest) -> Response[bytes]:
     """Record a correction or a rating of an earlier answer; durable once this returns 200."""

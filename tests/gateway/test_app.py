@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from serving.base import Base
     from tests.gateway.conftest import Running
 
-INFER, PROMOTE, ADMIN = (("infer",), ("promote",), ("admin",))
+INFER, PROMOTE, TRAIN, ADMIN = (("infer",), ("promote",), ("train",), ("admin",))
 WHO_MAY = {
     "GET /health": None,
     "GET /ready": None,
@@ -34,6 +34,9 @@ WHO_MAY = {
     "POST /v1/detokenize": INFER,
     "POST /tokenize": INFER,
     "POST /detokenize": INFER,
+    "POST /v1/responses": INFER,
+    "POST /v1/load_lora_adapter": ADMIN,
+    "POST /v1/unload_lora_adapter": ADMIN,
     "GET /v1/models": INFER,
     "GET /v1/models/{model}": INFER,
     "POST /v1/feedback": INFER,
@@ -42,6 +45,11 @@ WHO_MAY = {
     "GET /api/adapters/{name}/log": READ,
     "POST /api/adapters/{name}/aliases/{alias}": PROMOTE,
     "POST /api/adapters/{name}/aliases/{alias}/rollback": PROMOTE,
+    "GET /api/adapters/{name}/captures": TRAIN,
+    "GET /api/adapters/{name}/captures/export": TRAIN,
+    "GET /api/captures/erasures": ADMIN,
+    "POST /api/captures/expire": ADMIN,
+    "POST /api/captures/forget": ADMIN,
     "GET /api/audit": ADMIN,
     "GET /api/drift": READ,
     "GET /api/jobs": READ,
