@@ -84,6 +84,41 @@ def test_plain_completions_stream_too(running: Running) -> None:
     assert offsets == whole["logprobs"]["text_offset"]
 
 
+def merged(chunks: list[Any], index: int) -> dict[str, list[Any]]:
+    """The log-probabilities that the chunks of one answer tell, joined."""
+    parts = [
+        choice["logprobs"]
+        for chunk in chunks
+        for choice in chunk["choices"]
+        if choice["index"] == index and choice["logprobs"]
+    ]
+    return {key: [each for part in parts for each in part[key]] for key in parts[0]}
+
+
+@pytest.mark.parametrize("max_tokens", [0, 5])
+def test_an_echoed_prompt_is_streamed_with_its_scores(running: Running, max_tokens: int) -> None:
+    body: dict[str, Any] = {
+        "model": "gamma",
+        "prompt": ["Once upon", "a time"],
+        "max_tokens": max_tokens,
+        "logprobs": 2,
+        "echo": True,
+        "n": 2,
+        "seed": 4,
+    }
+    *chunks, _ = events(running, "/v1/completions", body)
+    whole = running.http.post("/v1/completions", json={**body, "temperature": 0}).json()["choices"]
+    for index, choice in enumerate(whole):
+        texts = [each["text"] for chunk in chunks for each in chunk["choices"] if each["index"] == index]
+        assert "".join(texts) == choice["text"]
+        told = merged(chunks, index)
+        assert told["tokens"] == choice["logprobs"]["tokens"]
+        assert told["text_offset"] == choice["logprobs"]["text_offset"]
+        assert told["token_logprobs"][0] is None
+        assert told["token_logprobs"][1:] == pytest.approx(choice["logprobs"]["token_logprobs"][1:], abs=1e-3)
+        assert len(told["top_logprobs"]) == len(told["tokens"])
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [({"model": "nobody"}, 404), ({"max_tokens": 1 << 20}, 400), ({"top_p": 5}, 400)],
