@@ -28,6 +28,8 @@ from registry.trust import Trust
 Scope = Literal["infer", "publish", "promote", "train", "admin"]
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
 PREFIX = "keys"
+FOLD = 1
+"""Raised whenever `_apply` gives another state for the same events."""
 BRAND = "sk-lorimer"
 """How every key begins, so that scanners for leaked secrets can find one."""
 
@@ -144,7 +146,9 @@ class KeyLog:
             sign=self._trust.sign(PREFIX),
             authenticate=self._trust.authenticate(PREFIX),
             admit=self._admit,
+            fold_version=FOLD,
             trust_checkpoints=not self._trust.roots,
+            memory=self._trust.memory(store.url, PREFIX, KeyRing, FOLD),
         )
 
     @classmethod

@@ -137,7 +137,7 @@ class Ledger:
             authenticate=self.trust.authenticate(prefix),
             admit=self._admit,
             trust_checkpoints=not self.trust.roots,
-            memory=self.trust.memory(self.store.url, prefix),
+            memory=self.trust.memory(self.store.url, prefix, AdapterState, FOLD),
         )
 
     def _initial(self, name: str) -> AdapterState:

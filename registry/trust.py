@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from registry.canonical import canonical, sha256
 from registry.errors import Refused
@@ -16,7 +17,9 @@ from registry.memory import Memory
 from registry.ops import Op
 from registry.settings import Settings
 from registry.signing import SigningKey, read_key, read_key_ids, signers_of
-from registry.versions import FOLD, AdapterState
+from registry.versions import AdapterState
+
+State = TypeVar("State")
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,12 @@ class Trust:
 
         return signers
 
-    def memory(self, url: str, place: str) -> Memory[AdapterState] | None:
-        """Of the log at `place` in the store at `url`; only who trusts somebody needs one."""
+    def memory(self, url: str, place: str, state: type[State], fold: int) -> Memory[State] | None:
+        """Of the log at `place` in the store at `url`, folded so; only who trusts somebody needs one."""
         if not self.roots or self.remembers is None:
             return None
         path = self.remembers / sha256(url.encode())[:16] / f"{place}.json"
-        return Memory(path, AdapterState, f"{FOLD}-{sha256(canonical(sorted(self.roots)))[:16]}")
+        return Memory(path, state, f"{fold}-{sha256(canonical(sorted(self.roots)))[:16]}")
 
     def admit(self, state: AdapterState, event: Event[Op]) -> None:
         """Refused, with the rule, where an event would be void once written, or would not be believed."""

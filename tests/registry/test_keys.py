@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.directory import DirectoryStore
-from registry.errors import Conflict, Invalid, NotFound, Refused
+from registry.errors import Conflict, Corrupt, Invalid, NotFound, Refused
 from registry.keys import BRAND, Grants, KeyLog, Limits, find
 from registry.signing import new_key
 from registry.trust import Trust
@@ -136,6 +136,20 @@ def test_where_roots_are_trusted_only_they_make_keys(tmp_path: Path, clock: Fake
         KeyLog(store, clock, trust=Trust(thief, frozenset({root.id}))).create(grants())
     made, _ = KeyLog(store, clock, trust=Trust(root, frozenset({root.id}))).create(grants())
     assert list(reader.read().keys) == [made.id]
+
+
+def test_a_revocation_that_was_cut_off_is_missed_by_whoever_saw_it(tmp_path: Path, clock: FakeClock) -> None:
+    root = new_key(tmp_path / "root")
+    trust = Trust(root, frozenset({root.id}), remembers=tmp_path / "memory")
+    store = MemoryStore()
+    log = KeyLog(store, clock, trust=trust)
+    log.create(grants())
+    log.revoke("acme", "shop")
+    store.data = {key: data for key, data in store.data.items() if not key.endswith("2.json")}
+    assert log.read().keys, "a gateway that runs goes on from what it read"
+    assert find(log.read(), "acme", "shop").revoked_at is not None
+    with pytest.raises(Corrupt, match="cut short"):
+        KeyLog(store, clock, trust=trust).read()
 
 
 @given(st.lists(st.sampled_from(["rotate", "revoke", "wait"]), max_size=8), st.floats(0, 100))
