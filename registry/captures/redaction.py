@@ -39,10 +39,15 @@ _NAMES = frozenset({"role", "type", "id", "tool_call_id"})
 
 
 class Redaction:
-    """The built-in patterns of these kinds, then a function of the operator's own. What raises is not to be kept."""
+    """The built-in patterns of these kinds, then a function of the operator's own. What raises is not to be kept.
+
+    A kind that is not known here is refused: a newer program's policy must not be obeyed by half.
+    """
 
     def __init__(self, kinds: Iterable[Kind], own: Redactor | None = None) -> None:
         self._kinds = frozenset(kinds)
+        if unknown := self._kinds.difference(KINDS):
+            raise Invalid(f"cannot redact {', '.join(sorted(unknown))}", hint=f"there is {', '.join(KINDS)}")
         self._own = own
 
     def text(self, text: str) -> str:

@@ -161,6 +161,11 @@ def test_a_redactor_must_give_text() -> None:
         Redaction((), lambda _: None).text("x")  # type: ignore[arg-type,return-value]
 
 
+def test_a_kind_of_a_newer_program_is_refused() -> None:
+    with pytest.raises(Invalid, match="cannot redact passport"):
+        Redaction(("email", "passport"))  # type: ignore[arg-type]
+
+
 def test_policies_name_what_is_redacted() -> None:
     assert read_policy({"redact": "all"}).redact == KINDS
     assert read_policy({"redact": "email, phone"}).redact == ("email", "phone")
