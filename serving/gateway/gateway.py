@@ -82,7 +82,7 @@ class Gateway:
         self.settings = settings
         self.credentials = credentials
         self.log = log
-        self.metrics = Metrics([EngineCollector(engine, quarantine), ResidencyCollector(residency), *collectors])
+        self.metrics = Metrics([EngineCollector(engine, quarantine), *collectors])
         self.tracing = open_tracing(os.environ, gateway_id)
         self.audits = Audits(self.home.registry.store, gateway_id, self.home.registry.clock)
         self.admission = Admission(Places(settings.max_batch + settings.max_waiting, settings.max_batch), Quotas())
@@ -148,7 +148,8 @@ def open_gateway(
     quarantine = Quarantine(registry.clock)
     turns = Turns(lambda: engine.is_busy)
     engine = Engine.from_settings(base, settings, quarantine.report, turns.give)
-    known = Known(AdapterCache(settings.cache_path(), registry, settings.cache_bytes, pause=turns.take))
+    cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes, pause=turns.take)
+    known = Known(cache)
     residency = Residency(known.fetch, base, settings.adapter_bytes, name_of=known.name_of, turns=turns)
 
     def open_tenant(name: str) -> Tenant:
@@ -174,7 +175,7 @@ def open_gateway(
         tenants=Tenants(open_tenant),
         credentials=open_credentials(settings, registry, log),
         settings=settings,
-        collectors=collectors,
+        collectors=[ResidencyCollector(residency, cache), *collectors],
         log=log,
     )
     engine.start()

@@ -56,5 +56,6 @@ class Meter:
         if row.arrivals:
             metrics.first_token.labels(*seat).observe(row.arrivals[0] - call.trace.started_at)
             metrics.end_to_end.labels(*seat).observe(row.arrivals[-1] - call.trace.started_at)
+        inter_token = metrics.inter_token.labels(*seat)
         for before, after in pairwise(row.arrivals):
-            metrics.inter_token.labels(*seat).observe(after - before)
+            inter_token.observe(after - before)

@@ -1,12 +1,13 @@
-"""The residency's accounts as Prometheus metrics, read once for each scrape."""
+"""Where adapters are, and where they came from: memory, disk, store; read once for each scrape."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from registry.cache import AdapterCache
 from serving.residency import Residency
 
 GAUGES = {
@@ -30,8 +31,9 @@ COUNTERS = {
 
 
 class ResidencyCollector(Collector):
-    def __init__(self, residency: Residency) -> None:
+    def __init__(self, residency: Residency, cache: AdapterCache) -> None:
         self._residency = residency
+        self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
         stats = self._residency.stats()
@@ -39,3 +41,18 @@ class ResidencyCollector(Collector):
             yield GaugeMetricFamily(f"lorimer_residency_{name}", text, value=getattr(stats, field))
         for name, (field, text) in COUNTERS.items():
             yield CounterMetricFamily(f"lorimer_residency_{name}", text, value=getattr(stats, field))
+        yield from self._disk()
+
+    def _disk(self) -> Iterator[Metric]:
+        stats = self._cache.stats()
+        text = "Having an adapter's verified files, for those that were not in memory, by where they were."
+        fetches = SummaryMetricFamily("lorimer_adapter_fetch_seconds", text, labels=["tier"])
+        fetches.add_metric(["disk"], stats.from_disk, stats.from_disk_s)
+        fetches.add_metric(["store"], stats.from_store, stats.from_store_s)
+        yield fetches
+        for name, (text, value) in {
+            "fetched_bytes": ("Bytes of adapters fetched from the store.", stats.fetched_bytes),
+            "damaged": ("Adapters on disk whose bytes had changed; fetched again.", stats.damaged),
+            "evictions": ("Adapters taken off the disk to make room.", stats.evicted),
+        }.items():
+            yield CounterMetricFamily(f"lorimer_cache_{name}", text, value=value)

@@ -11,7 +11,12 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from monitoring.metrics import DriftCollector
 
-SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+SUFFIXES = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "gauge": ("",),
+    "summary": ("_count", "_sum"),
+}
 
 
 @dataclass(frozen=True)

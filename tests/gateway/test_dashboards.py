@@ -141,7 +141,8 @@ def shown(name: str, found: list[Exported]) -> None:
     begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     text = guide.read_text()
     before, _, rest = text.partition(begin)
-    told, _, after = rest.partition(end)
+    told, closed, after = rest.partition(end)
+    assert closed, f"docs/operations.md has no place for the {name}"
     if os.environ.get("UPDATE_DOCS"):
         guide.write_text(before + begin + table(found) + end + after)
     else:

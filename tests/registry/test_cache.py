@@ -104,3 +104,17 @@ def test_what_was_asked_for_lately_is_not_removed(registry: Registry, clock: Fak
     versions = [registry.publish("x", write_folder(tmp_path / str(seed), seed=seed)) for seed in range(3)]
     folders = [cache.path(version) for version in versions]
     assert all(folder.is_dir() for folder in folders)
+
+
+def test_it_counts_where_files_came_from(registry: Registry, tmp_path: Path) -> None:
+    version = registry.publish("x", write_folder(tmp_path / "one", seed=1))
+    cache = AdapterCache(tmp_path / "cache", registry)
+    for _ in range(3):
+        folder = cache.path(version)
+    told = cache.stats()
+    assert (told.from_store, told.from_disk, told.damaged) == (1, 2, 0)
+    assert told.fetched_bytes == version.manifest.num_bytes
+    assert told.from_store_s > 0 < told.from_disk_s
+    next(path for path in folder.iterdir() if path.suffix == ".safetensors").write_bytes(b"damaged")
+    cache.path(version)
+    assert (cache.stats().from_store, cache.stats().damaged) == (2, 1)
