@@ -57,7 +57,7 @@ async def show_log(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     status_code=200,
 )
 async def move_alias(request: AnyRequest, name: FromPath[str], alias: FromPath[str]) -> Response[bytes]:
-    """Point an alias to a version, comparing and swapping when `expect` is given."""
+    """Point an alias to a version, or to several by weight, comparing and swapping when `expect` is given."""
     registry, body = _changing(request, name, alias), await read(request, AliasRequest)
     await audit(request, "alias.move", adapter=name, alias=alias, to=body.to, reason=body.reason)
     in_thread = gateway_of(request).in_thread

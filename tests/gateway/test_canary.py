@@ -88,6 +88,19 @@ def test_raising_a_canary_keeps_who_is_in_it_and_a_rollback_restores_all(split: 
     assert in_canary() == set()
 
 
+def test_a_canary_is_begun_and_ended_over_http(split: Running) -> None:
+    path = "/api/adapters/bot/aliases/prod"
+    assert split.http.post(path, json={"to": {"v1": 90, "v2": 10}, "expect": "v1"}).status_code == 409
+    moved = split.http.post(path, json={"to": {"v1": 90, "v2": 10}, "expect": {"v1": 75, "v2": 25}})
+    assert moved.status_code == 200
+    assert sorted(split.registry.state("bot").standing("prod").values()) == [0.1, 0.9]
+    for weights in ({}, {"v1": 0, "v2": 1}, {"v1": -1}, {"v9": 1}, {"v1": "much"}):
+        assert split.http.post(path, json={"to": weights}).status_code in (400, 404)
+    back = split.http.post(f"{path}/rollback", json={"expect": {"v1": 9, "v2": 1}})
+    assert (back.status_code, back.json()["version"]) == (200, 1)
+    assert sorted(split.registry.state("bot").standing("prod").values()) == [0.25, 0.75]
+
+
 def test_a_mix_is_drawn_alike(split: Running) -> None:
     split.publish("other", 3)
     parts = [{"model": "bot", "weight": 0.5}, {"model": "other", "weight": 0.5}]

@@ -16,14 +16,16 @@ from registry.summary import AdapterSummary
 from serving.quarantine import Case
 
 Reason = Annotated[str, Meta(max_length=1000)]
+Shares = Annotated[dict[str, float], Meta(min_length=1, max_length=64)]
+"""Version -> weight."""
 
 
 class AliasRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an alias is to point: a version, a digest or another alias."""
+    """Where an alias is to point: a version, a digest or another alias; or to several versions, by weight."""
 
-    to: str
-    expect: str | UnsetType | None = UNSET
-    """What the alias must hold now: a version, or null for not set; without it, whatever it holds."""
+    to: str | Shares
+    expect: str | Shares | UnsetType | None = UNSET
+    """What the alias must hold now, or null for not set; without it, whatever it holds."""
     reason: Reason = ""
     """Kept in the adapter's log."""
 
@@ -31,7 +33,7 @@ class AliasRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """That an alias is to stand where it stood before."""
 
-    expect: str | UnsetType | None = UNSET
+    expect: str | Shares | UnsetType | None = UNSET
     """What the alias must hold now: with it, a rollback in doubt can be repeated."""
     reason: Reason = ""
     """Kept in the adapter's log."""

@@ -161,6 +161,7 @@ REGISTRY: Mapping[str, Example] = {
         path=_ALIAS,
         bodies={
             "move": {"to": "v2", "reason": "won the canary"},
+            "canary": {"to": {"v2": 5, "v1": 95}, "expect": "v1"},
             "compare and swap": {"to": "v2", "expect": "v1", "reason": "won the canary"},
         },
         answer=_EVENT,
