@@ -59,20 +59,30 @@ class VllmMetrics(Collector):
         self._clock = clock
         self._open: dict[str, Call] = {}
         tokens = one_two_five(engine.max_context)
-        self.first_token = self._histogram("time_to_first_token_seconds", _FIRST_TOKEN_S)
-        self.inter_token = self._histogram("inter_token_latency_seconds", _TOKEN_S)
-        self.output_token = self._histogram("time_per_output_token_seconds", _TOKEN_S)
-        self.mean_token = self._histogram("request_time_per_output_token_seconds", _TOKEN_S)
-        self.end_to_end = self._histogram("e2e_request_latency_seconds", _REQUEST_S)
-        self.queue = self._histogram("request_queue_time_seconds", _REQUEST_S)
-        self.inference = self._histogram("request_inference_time_seconds", _REQUEST_S)
-        self.prefill = self._histogram("request_prefill_time_seconds", _REQUEST_S)
-        self.decode = self._histogram("request_decode_time_seconds", _REQUEST_S)
-        self.prompt_length = self._histogram("request_prompt_tokens", tokens)
-        self.answer_length = self._histogram("request_generation_tokens", tokens)
-        self.max_answer_length = self._histogram("request_max_num_generation_tokens", tokens)
-        self.max_tokens = self._histogram("request_params_max_tokens", tokens)
-        self.answers = self._histogram("request_params_n", _ANSWERS)
+        self.first_token = self._histogram(
+            "time_to_first_token_seconds", "From arrival to the first token.", _FIRST_TOKEN_S
+        )
+        self.inter_token = self._histogram("inter_token_latency_seconds", "Between two tokens of one answer.", _TOKEN_S)
+        self.output_token = self._histogram(
+            "time_per_output_token_seconds", "The same, by its name before 0.11.", _TOKEN_S
+        )
+        self.mean_token = self._histogram(
+            "request_time_per_output_token_seconds", "Mean time for one token, over an answer.", _TOKEN_S
+        )
+        self.end_to_end = self._histogram("e2e_request_latency_seconds", "From arrival to the last token.", _REQUEST_S)
+        self.queue = self._histogram("request_queue_time_seconds", "Waiting for a place in the batch.", _REQUEST_S)
+        self.inference = self._histogram("request_inference_time_seconds", "In the batch.", _REQUEST_S)
+        self.prefill = self._histogram("request_prefill_time_seconds", "Reading the prompt.", _REQUEST_S)
+        self.decode = self._histogram("request_decode_time_seconds", "Writing the answer.", _REQUEST_S)
+        self.prompt_length = self._histogram("request_prompt_tokens", "Tokens of one prompt.", tokens)
+        self.answer_length = self._histogram("request_generation_tokens", "Tokens of one answer.", tokens)
+        self.max_answer_length = self._histogram(
+            "request_max_num_generation_tokens", "Tokens of the longest answer to one request.", tokens
+        )
+        self.max_tokens = self._histogram(
+            "request_params_max_tokens", "The most tokens that an answer was allowed.", tokens
+        )
+        self.answers = self._histogram("request_params_n", "Answers asked for to one prompt.", _ANSWERS)
         self.success = Counter(
             "vllm:request_success", "Requests ended, by how.", (*LABELS, "finished_reason"), registry=registry
         )
@@ -162,8 +172,7 @@ class VllmMetrics(Collector):
         told.add_metric((self._model, ENGINE), value)
         return told
 
-    def _histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
-        text = f"See lorimer's own metrics for what is measured: {name.replace('_', ' ')}."
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         made = Histogram(f"vllm:{name}", text, LABELS, buckets=buckets, registry=self._registry)
         return made.labels(self._model, ENGINE)
 

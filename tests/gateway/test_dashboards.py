@@ -66,6 +66,12 @@ def in_dashboards() -> Iterator[str]:
                 yield f"count by ({found[2]}) ({found[1]})"
 
 
+def in_the_guide() -> Iterator[str]:
+    """Expressions begin at the margin, and go on indented."""
+    for block in re.findall(r"```promql\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL):
+        yield from (each for each in re.split(r"\n(?=\S)", block.strip()) if not each.startswith("#"))
+
+
 def parsed(expression: str) -> Any:
     for name in DURATIONS:
         expression = expression.replace(name, "5m")
@@ -109,6 +115,11 @@ def test_dashboards_ask_for_what_is_exported(expression: str, metrics: dict[str,
     check(expression, metrics)
 
 
+def test_the_guide_asks_for_what_is_exported(metrics: dict[str, set[str]]) -> None:
+    for expression in in_the_guide():
+        check(expression, metrics)
+
+
 @pytest.mark.parametrize("rule", [*rules()], ids=lambda rule: rule.get("alert") or rule["record"])
 def test_rules_ask_for_what_is_exported(rule: dict[str, Any], metrics: dict[str, set[str]]) -> None:
     check(rule["expr"], metrics)
@@ -123,16 +134,31 @@ def test_the_check_checks(expression: str, metrics: dict[str, set[str]]) -> None
         check(expression, metrics)
 
 
-def test_promtool_agrees_and_alerts_fire_when_they_should() -> None:
+@pytest.fixture(scope="module")
+def promtool() -> str:
     local = ROOT / ".cache" / "promtool" / "usr" / "bin" / "promtool"
     promtool = shutil.which("promtool") or (str(local) if local.is_file() else None)
     if promtool is None:
         assert os.environ.get("CI") != "true", "sh tests/install-tools.sh installs promtool"
         pytest.skip("promtool is not installed: sh tests/install-tools.sh")
+    return promtool
+
+
+def test_promtool_agrees_and_alerts_fire_when_they_should(promtool: str) -> None:
     tests = [str(path) for path in sorted((DEPLOY / "prometheus").glob("*.rules.test.yml"))]
     for arguments in (["check", "rules", *map(str, RULES)], ["test", "rules", *tests]):
         done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_reads_what_is_exported(promtool: str, running: Running) -> None:
+    running.chat("alpha", max_tokens=2)
+    text = running.http.get("/metrics").text
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False, timeout=60
+    )
+    complaints = {line for line in done.stderr.splitlines() if not line.split(" ")[0].endswith("_created")}
+    assert not complaints
 
 
 def shown(name: str, found: list[Exported]) -> None:
