@@ -174,6 +174,17 @@ def test_a_user_is_forgotten_over_http(kept: Running) -> None:
     assert "zoe" not in everything
 
 
+@pytest.mark.parametrize("user", ["zoë ☃", "a/../b%2e", "'; drop table", "\x00\n", "x" * 10_000])
+def test_any_user_is_kept_sticky_and_forgotten(kept: Running, user: str) -> None:
+    assert kept.chat("kept", "hers", user=user).status_code == 200
+    assert kept.chat("kept", "others", user=f"{user}!").status_code == 200
+    captured(kept, "kept", 2)
+    done = kept.http.post("/api/captures/forget", json={"user": user})
+    assert done.json()["requests"] == 1
+    assert [each.messages[0]["content"] for each in captured(kept, "kept", 1)] == ["others"]
+    assert kept.http.post("/api/captures/forget", json={"user": ""}).status_code == 400
+
+
 def test_captures_are_listed_and_exported(kept: Running) -> None:
     for number in range(3):
         answer = kept.chat("kept", f"question {number}").json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -83,6 +84,18 @@ def test_a_run_that_finds_nothing_due_reads_nothing(scene: Scene) -> None:
     assert expiry.run(scene.days.get).requests == 3, "a policy that changes is obeyed"
     scene.clock.now += 20 * DAY_S
     assert expiry.run(scene.days.get).requests == 5
+
+
+def test_many_gateways_at_once(scene: Scene) -> None:
+    for _ in range(6):
+        scene.day("short", "long", "kept")
+    runs = [Expiry(scene.store, "default", scene.clock) for _ in range(6)]
+    threads = [threading.Thread(target=each.run, args=(scene.days.get,)) for each in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (scene.left("short"), scene.left("long"), scene.left("kept")) == (2, 6, 6)
 
 
 @given(
