@@ -148,7 +148,10 @@ def _canonical(schema: Mapping[str, Any] | str) -> str:
 
 def _source(schema: str) -> str:
     """The schema in llguidance's own language."""
-    source: str = LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS)
+    try:
+        source: str = LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS)
+    except ValueError as error:
+        raise Invalid(f"the schema cannot be read: {error}", param=PARAM) from error
     return source
 
 
