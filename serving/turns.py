@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-TURN_S = 0.004
+TURN_S = 0.003
 """The longest that a step is held up."""
 WAITED = 4.0
 """Whoever spent so many times his processor time since he last came, and `TURN_S` more, was waiting for a network."""

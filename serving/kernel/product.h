@@ -5,12 +5,10 @@
 #ifndef PRODUCT_H
 #define PRODUCT_H
 
-#include "band.h"
+#include "share.h"
 
 #define AHEAD 2  /* blocks between what is multiplied and what is being fetched into the second cache */
 #define PANEL 4  /* blocks that make whole lines of a result in float */
-
-int omp_get_num_threads(void), omp_get_thread_num(void);
 
 typedef struct {
     const Number *x, *packed; /* (rows, in); the rows that go by bands, packed */
@@ -73,22 +71,19 @@ static inline void sweep(const Product *product, int64_t first, int64_t panel, i
 
 /* x: (rows, in), weight: (outs, in) -> wide: (rows, outs) in float, or narrowed into `numbers` where that is given.
    packed: room for the rows in whole bands. Inside a parallel region; does not wait for the others at its end. */
-static void compute(Product product, Number *packed, Errands *errands) {
-    const int64_t num_threads = omp_get_num_threads(); /* fewer than were asked for, where the system limits them */
+static void compute(Product product, Number *packed, Share share, Errands *errands) {
     product.packed = packed;
     product.banded = banded(product.rows, product.in);
-    if (product.banded) {
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < product.banded; row++) pack(product.x, row, product.in, packed);
-    }
+    for (int64_t row = share.begin; row < share.end && row < product.banded; row++)
+        pack(product.x, row, product.in, packed);
+    if (product.banded) wait_unless_apart(share);
     const int64_t blocks = (product.outs + TILE - 1) / TILE, bands = (product.banded + BAND - 1) / BAND;
     const int64_t parts = bands + (product.rows - product.banded + TILE - 1) / TILE;
     const int64_t panel = bands || parts > 4 ? PANEL : 1; /* many rows: whole lines of the result at a time */
-    plan_errands(errands, blocks * parts / num_threads);
-    if (parts == bands && bands % num_threads == 0 && bands > num_threads) { /* what a thread made stays in its cache */
-        const int64_t share = bands / num_threads, part = omp_get_thread_num() * share;
+    plan_errands(errands, blocks * parts / omp_get_num_threads());
+    if (share.is_apart) {
         for (int64_t first = 0; first < blocks; first += panel)
-            sweep(&product, first, panel, part, part + share, errands);
+            sweep(&product, first, panel, share.begin / BAND, share.end / BAND, errands);
         return;
     }
 #pragma omp for schedule(guided) nowait /* long stretches first: what is fetched ahead is for this thread */

@@ -1,8 +1,7 @@
 /* Tokens through a whole stack of transformer layers, any adapter on each: prompts and decoding rows alike.
 
    A layer is RMSNorm, grouped-query attention with rotary positions, RMSNorm, gated MLP (Llama, Mistral, Qwen). The
-   threads walk through the layers together and share each part's work: products by columns, all else by tokens. The
-   residual stream stays in float. What a token becomes does not depend on the tokens beside it, to the last bit.
+   threads walk through the layers together and share the work as share.h says. The residual stream stays in float. What a token becomes does not depend on the tokens beside it, to the last bit.
    serving/stack.py describes the model; serving/native.py compiles this file. */
 #include "adapter.h"
 #include "attention.h"
@@ -77,11 +76,10 @@ static void normalise(const float *x, const Number *weight, int64_t width, float
 
 /* what this thread's tokens will read once the product is done: the second half of their adapters at this site, and the
    first half at the next */
-static void plan_ahead(const Step *step, int64_t site, int64_t num_sites, Errands *errands) {
+static void plan_ahead(const Step *step, int64_t site, int64_t num_sites, Share share, Errands *errands) {
     errands->count = errands->next = 0;
-#pragma omp for schedule(static) nowait
-    for (int64_t token = 0; token < step->num_tokens; token++) {
-        if (token && step->adapters[token - 1] == step->adapters[token]) continue;
+    for (int64_t token = share.begin; token < share.end; token++) {
+        if (token > share.begin && step->adapters[token - 1] == step->adapters[token]) continue;
         const Delta *here = delta_at(step, token, site);
         for (int64_t part = 0; here && part < here->num_parts; part++)
             note(errands, here->b[part], here->rank[part] * here->out_features[part]);
@@ -91,39 +89,39 @@ static void plan_ahead(const Step *step, int64_t site, int64_t num_sites, Errand
 }
 
 /* the input as the base's weight is to see it: x itself, unless some token's adapter scales it */
-static const Number *gain(const Step *step, int64_t site, int64_t in, const Number *x, const Room *room) {
+static const Number *gain(const Step *step, int64_t site, int64_t in, const Number *x, Share share, const Room *room) {
     int64_t is_gained = 0;
     for (int64_t token = 0; token < step->num_tokens && !is_gained; token++) {
         const Delta *delta = delta_at(step, token, site);
         is_gained = delta && delta->input_gain;
     }
     if (!is_gained) return x;
-#pragma omp for schedule(static)
-    for (int64_t token = 0; token < step->num_tokens; token++) {
+    for (int64_t token = share.begin; token < share.end; token++) {
         const Delta *delta = delta_at(step, token, site);
         const float *factor = delta ? delta->input_gain : 0;
         const Number *from = x + token * in;
         Number *to = room->gained + token * in;
         for (int64_t i = 0; i < in; i++) to[i] = factor ? narrow(widen(from[i]) * factor[i]) : from[i];
     }
+    wait_unless_apart(share);
     return room->gained;
 }
 
 /* room->wide = the site's product of x: (tokens, in), and room->bottleneck: each token's way into its adapter */
-static void multiply(const Stack *stack, int64_t site, const Step *step, const Number *x, const Room *room) {
+static void multiply(const Stack *stack, int64_t site, const Step *step, const Number *x, Share share,
+                     const Room *room) {
     const Site *base = &stack->layers[site / SITES].site[site % SITES];
-    const Number *input = gain(step, site, base->in, x, room);
+    const Number *input = gain(step, site, base->in, x, share, room);
     Errands errands;
-#pragma omp for schedule(static) nowait
-    for (int64_t token = 0; token < step->num_tokens; token++) { /* tokens are shared out as in all loops over them */
+    for (int64_t token = share.begin; token < share.end; token++) {
         const Delta *delta = delta_at(step, token, site);
         if (delta) descend(delta, x + token * base->in, room->bottleneck + token * room->rank_stride);
     }
-    plan_ahead(step, site, stack->num_layers * SITES, &errands);
+    plan_ahead(step, site, stack->num_layers * SITES, share, &errands);
     const Product product = {.x = input, .rows = step->num_tokens, .weight = base->weight, .in = base->in,
                              .outs = base->outs, .wide = room->wide};
-    compute(product, room->packed, &errands);
-#pragma omp barrier
+    compute(product, room->packed, share, &errands);
+    wait_unless_apart(share);
 }
 
 /* one token's output of a site, complete: gains, biases and adapter; returns where it is */
@@ -194,15 +192,16 @@ static void remember(const Stack *stack, const Layer *layer, const Step *step, i
     }
 }
 
-/* the first token of each block of up to BLOCK neighbouring tokens of one row, and the end; returns how many blocks */
-static int64_t divide(const Step *step, int64_t *blocks) {
+/* the first token of each block of up to BLOCK neighbouring tokens of one row, from begin on, and the end; returns how
+   many blocks */
+static int64_t divide(const Step *step, int64_t begin, int64_t end, int64_t *blocks) {
     int64_t count = 0;
-    for (int64_t token = 0; token < step->num_tokens; token++) {
-        const int follows = token && step->starts[token] == step->starts[token - 1] &&
+    for (int64_t token = begin; token < end; token++) {
+        const int follows = token > begin && step->starts[token] == step->starts[token - 1] &&
                             step->positions[token] == step->positions[token - 1] + 1;
         if (!follows || token - blocks[count - 1] == BLOCK) blocks[count++] = token;
     }
-    blocks[count] = step->num_tokens;
+    blocks[count] = end;
     return count;
 }
 
@@ -252,39 +251,51 @@ static void open_gate(const float *y, int64_t width, Number *out) {
     for (; i < width; i++) out[i] = narrow(y[i] / (1 + expf(-y[i])) * y[width + i]);
 }
 
-static void walk_layer(const Stack *stack, int64_t index, const Step *step, const Room *room) {
-    const Layer *layer = stack->layers + index;
-    const int64_t site = index * SITES, tokens = step->num_tokens, inner = layer->site[DOWN].in;
-    const int is_last = index + 1 == stack->num_layers;
-
-    multiply(stack, site + QKV, step, room->normed, room);
-#pragma omp for schedule(static)
-    for (int64_t token = 0; token < tokens; token++)
-        remember(stack, layer, step, token, complete(stack, site + QKV, step, token, room), room);
+/* every token of the slice looks back; in the end all have, or all of this thread's own */
+static void look_back(const Stack *stack, const Layer *layer, const Step *step, Share share, const Room *room) {
     int64_t blocks[SLICE + 1];
-    const int64_t num_blocks = divide(step, blocks);
+    if (share.is_apart) {
+        const int64_t count = divide(step, share.begin, share.end, blocks);
+        for (int64_t block = 0; block < count; block++)
+            for (int64_t h = 0; h < stack->kv_heads; h++)
+                attend(stack, layer, step, blocks[block], blocks[block + 1], h, room);
+        return;
+    }
+    const int64_t count = divide(step, 0, step->num_tokens, blocks);
 #pragma omp for collapse(2) schedule(dynamic, 1)
-    for (int64_t block = 0; block < num_blocks; block++)
+    for (int64_t block = 0; block < count; block++)
         for (int64_t h = 0; h < stack->kv_heads; h++)
             attend(stack, layer, step, blocks[block], blocks[block + 1], h, room);
+}
 
-    multiply(stack, site + OUTPUT, step, room->mixed, room);
-#pragma omp for schedule(static)
-    for (int64_t token = 0; token < tokens; token++)
+static void walk_layer(const Stack *stack, int64_t index, const Step *step, Share share, const Room *room) {
+    const Layer *layer = stack->layers + index;
+    const int64_t site = index * SITES, inner = layer->site[DOWN].in;
+    const int is_last = index + 1 == stack->num_layers;
+
+    multiply(stack, site + QKV, step, room->normed, share, room);
+    for (int64_t token = share.begin; token < share.end; token++)
+        remember(stack, layer, step, token, complete(stack, site + QKV, step, token, room), room);
+    wait_for_all();
+    look_back(stack, layer, step, share, room);
+
+    multiply(stack, site + OUTPUT, step, room->mixed, share, room);
+    for (int64_t token = share.begin; token < share.end; token++)
         add_and_normalise(stack, complete(stack, site + OUTPUT, step, token, room), layer->mlp_norm, token,
                           room->normed, room);
+    wait_unless_apart(share);
 
-    multiply(stack, site + GATE_UP, step, room->normed, room);
-#pragma omp for schedule(static)
-    for (int64_t token = 0; token < tokens; token++)
+    multiply(stack, site + GATE_UP, step, room->normed, share, room);
+    for (int64_t token = share.begin; token < share.end; token++)
         open_gate(complete(stack, site + GATE_UP, step, token, room), inner, room->gated + token * inner);
+    wait_unless_apart(share);
 
-    multiply(stack, site + DOWN, step, room->gated, room);
-#pragma omp for schedule(static)
-    for (int64_t token = 0; token < tokens; token++)
+    multiply(stack, site + DOWN, step, room->gated, share, room);
+    for (int64_t token = share.begin; token < share.end; token++)
         add_and_normalise(stack, complete(stack, site + DOWN, step, token, room),
                           is_last ? stack->norm : layer[1].attention_norm, token,
                           is_last ? step->hidden : room->normed, room);
+    wait_unless_apart(share);
 }
 
 /* `count` tokens from `first` on, as a step of their own */
@@ -308,6 +319,8 @@ static Room slice_room(const Stack *stack, const Room *room, int64_t first) {
 
 /* Rewrites step->hidden, and the cache at the tokens' positions. */
 void walk(const Stack *stack, const Step *step, const Room *room, int64_t num_threads) {
+    int can_part = 1;
+    for (int site = 0; site < SITES; site++) can_part &= banded(BAND, stack->layers->site[site].in) == BAND;
 #pragma omp parallel num_threads(num_threads)
     {
 #pragma omp for schedule(static)
@@ -318,12 +331,15 @@ void walk(const Stack *stack, const Step *step, const Room *room, int64_t num_th
             normalise(residual, stack->layers->attention_norm, stack->hidden, stack->epsilon,
                       room->normed + token * stack->hidden);
         }
+        int64_t before = 0;
         for (int64_t index = 0; index < stack->num_layers; index++)
             for (int64_t first = 0; first < step->num_tokens; first += SLICE) {
                 const int64_t left = step->num_tokens - first;
                 const Step slice = slice_step(stack, step, first, left < SLICE ? left : SLICE);
+                if (before && before != slice.num_tokens) wait_for_all(); /* its room was shared out in another way */
+                before = slice.num_tokens;
                 const Room own = slice_room(stack, room, first);
-                walk_layer(stack, index, &slice, &own);
+                walk_layer(stack, index, &slice, share_of(slice.num_tokens, can_part), &own);
             }
     }
 }
@@ -335,7 +351,7 @@ void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int
 #pragma omp parallel num_threads(num_threads)
     {
         Errands none = {.count = 0};
-        compute(product, packed, &none);
+        compute(product, packed, share_of(rows, banded(BAND, in) == BAND), &none);
     }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,33 @@ def test_bands_of_rows_change_no_bit(tmp_path: Path) -> None:
     among = walk(forward_of(base, natively=True), zoo, rows, 9)
     for one, same in zip(alone, among[:3], strict=True):
         assert torch.equal(one[2], same[2])
+
+
+def test_threads_that_work_apart_change_no_bit(tmp_path: Path) -> None:
+    """Whole bands of tokens for everybody: each thread takes its own through a layer, and waits for others' keys only.
+
+    64 tokens and more, in several slices, on two threads and on one; with adapters, one of which scales inputs.
+    """
+    directory = write_tiny_base(tmp_path / "tiny", hidden_size=96, heads=6, head_dim=32)
+    base = load_base(Settings(base=str(directory), dtype="bfloat16", device="cpu", cache_dir=str(tmp_path), threads=2))
+    scaling = random_adapter(base, 4, 1)
+    deltas = {
+        index: replace(delta, input_gain=torch.full((len(delta.a),), 1.5)) for index, delta in scaling.deltas.items()
+    }
+    zoo = Zoo(base, [], [random_adapter(base, 8, 2), replace(scaling, deltas=deltas)])
+    rows = [(index, [5 + row, *range(7, 70 + 50 * row)]) for row, index in enumerate((None, 0, 1))]
+    found = {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found[threads] = [
+            [row[2] for row in walk(forward_of(base, natively=True), zoo, rows, 1)],
+            [walk(forward_of(base, natively=True), zoo, [row], 1)[0][2] for row in rows],
+        ]
+    torch.set_num_threads(1)
+    for together, alone in found.values():
+        for row, expected in enumerate(found[1][1]):
+            assert torch.equal(together[row], expected)
+            assert torch.equal(alone[row], expected)
 
 
 def test_any_rank_in_bfloat16(tmp_path: Path) -> None:

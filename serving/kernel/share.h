@@ -1,0 +1,33 @@
+/* Which of a slice's tokens are this thread's, and when it must wait for the others.
+
+   Few tokens: the threads share every product by its columns, so each needs what all have made, and they wait for each
+   other before every product. Whole bands of tokens for everybody: each thread takes its own tokens through the whole
+   layer, alone, and waits once, where tokens look at each other's keys. */
+#ifndef SHARE_H
+#define SHARE_H
+
+#include "band.h"
+
+int omp_get_num_threads(void), omp_get_thread_num(void);
+
+typedef struct {
+    int64_t begin, end; /* this thread's tokens */
+    int is_apart;       /* whether they are its own through the whole layer */
+} Share;
+
+/* inside a parallel region, whose threads may be fewer than were asked for; can_part: whether all products go by bands */
+static inline Share share_of(int64_t tokens, int can_part) {
+    const int64_t threads = omp_get_num_threads(), self = omp_get_thread_num();
+    const int64_t each = tokens / threads, more = tokens % threads, begin = self * each + (self < more ? self : more);
+    return (Share){begin, begin + each + (self < more), can_part && each > BAND && tokens % (BAND * threads) == 0};
+}
+
+static inline void wait_for_all(void) {
+#pragma omp barrier
+}
+
+static inline void wait_unless_apart(Share share) {
+    if (!share.is_apart) wait_for_all();
+}
+
+#endif
