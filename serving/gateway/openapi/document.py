@@ -74,6 +74,8 @@ class _Route:
             found |= {401, 403, 500, 503}
         if told.body is not None:
             found |= {400, 413, 415}
+        if "model" in getattr(told.body, "__struct_fields__", ()):
+            found |= {404}
         if self.query:
             found |= {400}
         if self.path_parameters:
