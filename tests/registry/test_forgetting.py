@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import random
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,6 +26,7 @@ from registry.captures.forgetting import ABANDONED_S, Forgetting
 from registry.captures.objects import CaptureObjects
 from registry.captures.pseudonyms import Pseudonyms
 from registry.captures.records import Record, pack
+from registry.directory import DirectoryStore
 from registry.errors import Corrupt
 from registry.store import Store
 from tests.registry.conftest import FakeClock
@@ -254,6 +262,30 @@ def test_a_crash_loses_nobody_and_leaves_nothing(batches: list[list[tuple[str, b
     assert scene.read() == ids["b"] | ids["c"]
     assert "<a" not in scene.raw()
     assert all(request_id in scene.raw() for request_id in ids["b"] | ids["c"])
+
+
+def test_a_process_killed_anywhere(tmp_path: Path) -> None:
+    """A real one, on a real directory, before each of its operations in turn; then it is run again, and lives."""
+    made = Scene(FakeClock(time.time()), DirectoryStore(tmp_path / "made"))
+    for number in range(6):
+        made.ask(f"<ada{number}>", "ada")
+        made.ask(f"<bob{number}>", "bob")
+        made.judge(f"<ada{number}>", "bob")
+    bobs = {f"<bob{number}>" for number in range(6)}
+    for kill_at in itertools.count():
+        place = shutil.copytree(tmp_path / "made", tmp_path / str(kill_at))
+        program = [sys.executable, "-m", "tests.registry.forgetter", str(place), "ada"]
+        killed = subprocess.run([*program, str(kill_at)], check=False)
+        scene = Scene(FakeClock(time.time()), DirectoryStore(place))
+        assert bobs <= scene.read()
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -signal.SIGKILL
+        scene.forget("ada")
+        assert scene.read() == bobs
+        assert "<ada" not in scene.raw()
+    assert kill_at > 15
+    assert scene.read() == bobs
 
 
 class Interrupted(Wrapper):
