@@ -76,7 +76,7 @@ def test_the_series_of_who_leaves_are_gone() -> None:
         for _ in range(times):
             seat = metrics.adapters.of("t", name)
             metrics.requests.labels(*seat, "stop").inc()
-            metrics.queue.labels(*seat).observe(0.1)
+            metrics.first_token.labels(*seat).observe(0.1)
     text = metrics.render().decode()
     assert 'adapter="new"' in text
     assert 'adapter="old"' not in text

@@ -49,9 +49,7 @@ def families(running: Running) -> dict[str, Metric]:
 def test_every_name_with_its_type_and_labels(aliased: Running) -> None:
     aliased.chat("alpha", max_tokens=4, ignore_eos=True, n=2)
     found = families(aliased)
-    kinds = {
-        name.removeprefix("vllm:"): family.type for name, family in found.items() if not name.endswith("_created")
-    }
+    kinds = {name.removeprefix("vllm:"): family.type for name, family in found.items()}
     expected = {"counter": COUNTERS, "gauge": GAUGES, "histogram": HISTOGRAMS}
     assert kinds == {name: kind for kind, names in expected.items() for name in names}
     for name in (*COUNTERS, *HISTOGRAMS, "num_requests_running", "kv_cache_usage_perc"):
