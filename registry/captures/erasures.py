@@ -68,7 +68,7 @@ class Erasure:
 
 
 class Erasures:
-    """Of one tenant. For one thread."""
+    """Of one tenant. Safe for threads."""
 
     def __init__(self, store: Store, tenant: str, clock: Callable[[], float] = time.time) -> None:
         self.pseudonyms = Pseudonyms(store, tenant)
@@ -105,8 +105,7 @@ class Erasures:
     def whole_rule(self) -> Rule:
         """What follows from them for who takes records out: it knows the requests that were found as well."""
         standing = self.standing()
-        ids = frozenset(each for erasure in standing for each in self.found(erasure).request_ids)
-        return Rule(rule_of(standing).until, ids)
+        return Rule(rule_of(standing).until, self._ids(standing))
 
     def found(self, erasure: Erasure) -> Found:
         """Empty before it was looked for."""
@@ -131,7 +130,10 @@ class Erasures:
 
     def request_ids(self) -> frozenset[str]:
         """Every request that was ever found to be somebody's who is forgotten."""
-        return frozenset(each for found in at_once(self.found, self.standing()) for each in found.request_ids)
+        return self._ids(self.standing())
+
+    def _ids(self, erasures: list[Erasure]) -> frozenset[str]:
+        return frozenset(each for found in at_once(self.found, erasures) for each in found.request_ids)
 
     def _note(self, erasure: Erasure, state: State, document: Any) -> Erasure:
         """The first to say so is believed: another who finishes the same erasure finds no more than is left."""
