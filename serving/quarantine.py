@@ -30,6 +30,10 @@ class Case:
     times: int = 1
     refused: int = 0
 
+    def called(self, name: str) -> Case:
+        """The case in the words of somebody else who has the same bytes, under another name."""
+        return replace(self, name=name, reason=self.reason.replace(self.name, name))
+
 
 class Quarantine:
     """Cases by digest; safe for threads, and never blocks."""
@@ -48,13 +52,14 @@ class Quarantine:
             else:
                 self._cases[adapter.digest] = replace(case, times=case.times + 1)
 
-    def check(self, digest: str) -> None:
-        """Quarantined, if it is."""
+    def check(self, digest: str, name: str | None = None) -> None:
+        """Quarantined, if it is. `name` is what the caller calls it: others may have the same bytes."""
         with self._lock:
             case = self._cases.get(digest)
             if case is None:
                 return
             self._cases[digest] = replace(case, refused=case.refused + 1)
+        case = case.called(name or case.name)
         raise Quarantined(
             f"{case.name} ({digest[:19]}) is quarantined: {case.reason}",
             hint="move its alias to a sound version; an operator may release it at /api/quarantine",

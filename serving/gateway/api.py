@@ -104,10 +104,12 @@ async def release(request: AnyRequest, digest: FromPath[str]) -> Response[bytes]
     """Serve a quarantined version again."""
     trace_of(request).fields |= {"digest": digest}
     tenant, quarantine = tenant_of(request), gateway_of(request).quarantine
-    if digest not in {case.digest for case in tenant.cases(quarantine)}:
+    case = next((case for case in tenant.cases(quarantine) if case.digest == digest), None)
+    if case is None:
         raise NotFound(f"{digest} is not quarantined")
     await audit(request, "quarantine.release", digest=digest)
-    return respond(quarantine.release(digest))
+    quarantine.release(digest)
+    return respond(case)
 
 
 def _changing(request: AnyRequest, name: str, alias: str) -> Registry:

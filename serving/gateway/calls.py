@@ -105,8 +105,8 @@ async def _prepare(gateway: Gateway, caller: Caller, question: Question, admitte
     with trace.measure("resolve"):
         choice = await gateway.in_thread(_choose, caller, question)
     trace.fields |= {"model": choice.requested, "adapter": choice.label, "digest": choice.digest}
-    for digest in choice.digests:
-        gateway.quarantine.check(digest)
+    for digest, name in choice.names.items():
+        gateway.quarantine.check(digest, name)
     with trace.measure("tokenise"):
         prompts = await gateway.reading.prompts(question)
         kept = await gateway.reading.run(question.kept, 0) if choice.captured else []

@@ -77,9 +77,11 @@ class Choice:
         return self.fingerprint if self.version or self.parts else None
 
     @property
-    def digests(self) -> list[str]:
-        """Everything that takes part in the answer, beside the base."""
-        return [*(part.version.digest for part in self.parts), *([self.digest] if self.digest else [])]
+    def names(self) -> dict[str, str]:
+        """By digest, everything that takes part in the answer, beside the base, as this tenant calls it."""
+        versions = [self.version, *(part.version for part in self.parts)]
+        names = {version.digest: version.name for version in versions if version is not None}
+        return names | {self.fingerprint: MIX} if self.parts else names
 
     def headers(self) -> dict[str, str]:
         if self.parts:

@@ -7,7 +7,7 @@ captured texts are not: a handler reaches them through the tenant of the request
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
 
@@ -60,7 +60,7 @@ class Tenant:
     def cases(self, quarantine: Quarantine) -> list[Case]:
         """What is in quarantine of this tenant's, under its own names."""
         ours = [(case, self.catalog.known.find(case.digest, self.name)) for case in quarantine.cases()]
-        return [replace(case, name=version.name) for case, version in ours if version is not None]
+        return [case.called(version.name) for case, version in ours if version is not None]
 
 
 class Tenants:

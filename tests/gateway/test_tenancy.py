@@ -180,9 +180,15 @@ def test_quarantine_is_shown_and_lifted_by_the_owner_alone(
     assert acme.chat("bad").status_code == 500
     assert [case["name"] for case in acme.http.get("/api/quarantine").json()["quarantined"]] == ["bad@v1"]
     assert globex.http.get("/api/quarantine").json()["quarantined"] == []
+    globex.registry.publish("same-bytes", directory, profile=running.base.profile, aliases={"prod": UNSET})
+    refused = globex.chat("same-bytes")
+    assert refused.json()["error"]["code"] == "adapter_quarantined"
+    assert "same-bytes@v1" in refused.text
+    assert "bad@" not in refused.text, "what acme calls it is no business of globex"
+    assert [case["name"] for case in globex.http.get("/api/quarantine").json()["quarantined"]] == ["same-bytes@v1"]
     release = f"/api/quarantine/{bad.digest}/release"
-    assert globex.http.post(release).status_code == 404
     assert acme.http.post(release).status_code == 200
+    assert globex.http.post(release).status_code == 404
 
 
 def test_a_key_limited_to_models_sees_and_uses_only_those(shared: tuple[Running, Guest, Guest]) -> None:
