@@ -9,7 +9,9 @@ from registry.errors import Invalid
 
 DEFAULT_ALIAS = "prod"
 MIN_DIGEST = 6
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+"""What names of adapters, tenants and aliases look like."""
+_NAME = re.compile(NAME)
 _NUMBER = re.compile(r"v([1-9][0-9]{0,17})")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{6,64})")
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from serving.gateway.caller import Caller
+from serving.gateway.deadline import Deadline
 from serving.gateway.demand import Demand
 from serving.gateway.limits import Grant, Quotas
 from serving.gateway.places import Places
@@ -39,10 +40,9 @@ class Admission:
     quotas: Quotas
 
     def admit(self, caller: Caller, demand: Demand) -> Admitted:
-        """Busy, RateLimited or RequestTooLarge otherwise. What is left of the caller's limits goes into the headers."""
+        """Busy, RateLimited, RequestTooLarge or DeadlinePassed otherwise. Headers tell what is left of the limits."""
         principal = caller.principal
-        left_s = math.inf if caller.deadline is None else caller.deadline.left_s()
-        self.places.take(principal.tenant, demand.rows, left_s)
+        self.places.take(principal.tenant, demand.rows, _left_s(caller.deadline))
         try:
             grant = self.quotas.admit(principal, demand.tokens)
         except BaseException:
@@ -60,3 +60,13 @@ class Admission:
             yield
         finally:
             admitted.end(0, ran=False)
+
+
+def _left_s(deadline: Deadline | None) -> float:
+    """DeadlinePassed where there is nothing left: no queue is to blame then, and no retry will help."""
+    if deadline is None:
+        return math.inf
+    left_s = deadline.left_s()
+    if left_s <= 0:
+        raise deadline.passed()
+    return left_s

@@ -233,6 +233,12 @@ def test_a_deadline_that_is_far_enough_changes_nothing(running: Running) -> None
     assert ask(running, {"x-request-timeout": "30"}).status_code == 200
 
 
+def test_a_deadline_that_has_passed_already_is_not_blamed_on_the_queue(running: Running) -> None:
+    refused = ask(running, {"x-request-timeout": "1e-9"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert "retry-after" not in refused.headers
+
+
 def test_under_overload_every_refusal_says_when_and_a_retry_succeeds(start: Callable[..., Running]) -> None:
     running = start(max_batch=4, max_waiting=8)
     statuses: list[int] = []

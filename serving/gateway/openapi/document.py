@@ -16,6 +16,7 @@ from litestar.params import ParameterKwarg
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
+from registry.names import NAME
 from serving.gateway.access import OPERATOR, PUBLIC, scopes_of
 from serving.gateway.openapi import failures, headers
 from serving.gateway.openapi.examples import EXAMPLES, Example
@@ -24,6 +25,8 @@ from serving.gateway.openapi.schemas import Schema, schemas
 from serving.gateway.wire.error import ErrorEnvelope, Problem
 
 SECURITY = "key"
+PATTERNS = {"name": {"pattern": f"^{NAME}$"}, "alias": {"pattern": f"^{NAME}$"}}
+"""What path parameters look like, by their name, in every route."""
 TAGS = {
     "Inference": "OpenAI's dialect, with vLLM's extension fields. Errors are OpenAI's document.",
     "Registry": "What is registered, drifting, being retrained. Errors are RFC 9457 problems.",
@@ -183,7 +186,7 @@ def _access(route: _Route) -> str:
 
 
 def _path_parameter(name: str, example: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1}
+    schema = {"type": "string", "minLength": 1} | PATTERNS.get(name, {})
     return {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from serving.gateway.deadline import HEADER as TIMEOUT
+from serving.gateway.deadline import LONGEST_S
+
 ASKED = {
     "x-request-id": "An id of the caller's for this request, echoed and logged; without it the gateway makes one.",
     "traceparent": "W3C trace context, so that the gateway's spans join the caller's trace.",
 }
 ASKED_TO_GENERATE = {
     "x-session-id": "Requests of one session meet the same version where an alias is split among several.",
-    "x-request-timeout": "Seconds after which nobody waits for the answer any more: then it is 504.",
+    TIMEOUT: "Seconds after which nobody waits for the answer any more: then it is 504.",
 }
 TOLD_OF_ERRORS = {
     "retry-after": "Seconds after which a retry can succeed; absent where none can.",
@@ -62,5 +65,7 @@ def references(*names: str) -> dict[str, dict[str, str]]:
 
 
 def _parameter(name: str, text: str) -> dict[str, Any]:
-    schema = {"type": "number", "exclusiveMinimum": 0} if name == "x-request-timeout" else {"type": "string"}
+    schema: dict[str, Any] = {"type": "string"}
+    if name == TIMEOUT:
+        schema = {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_S}
     return {"name": name, "in": "header", "required": False, "description": text, "schema": schema}

@@ -26,7 +26,8 @@ def in_words(schema: Schema) -> str:
     if kind == "object":
         return f"object{_of(schema.get('additionalProperties'))}{_between(schema, 'Properties', '')}"
     if kind == "string":
-        return f"string{_between(schema, 'Length', ' characters')}"
+        pattern = f" like `{schema['pattern'].strip('^$')}`" if "pattern" in schema else ""
+        return f"string{pattern or _between(schema, 'Length', ' characters')}"
     if kind in {"number", "integer"}:
         return f"{kind}{_range(schema)}"
     return str(kind or "anything")
