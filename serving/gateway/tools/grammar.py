@@ -15,6 +15,7 @@ from serving.gateway.wire.tool import Function
 from serving.grammar import OPTIONS, Grammar, Grammars
 
 ANYTHING: Mapping[str, Any] = {"type": "object"}
+ANY_TEXT = "text: /(.|\\n)*/"
 
 
 def tool_grammar(offer: Offer, content: Mapping[str, Any] | None, grammars: Grammars) -> Grammar | None:
@@ -48,21 +49,35 @@ def _call(number: int, function: Function, offer: Offer) -> str:
 
 def _start(offer: Offer, content: Mapping[str, Any] | None) -> tuple[str, list[str]]:
     """The first rule, and those that frame calls as the format has it."""
-    format, more = offer.format, "*" if offer.many else "~0"
-    if format.closes:
-        closed = f"gap object gap {json.dumps(format.closes)}"
-        calls, framing = f"opened (gap opened){more}", [f"opened: {offer.opening} {closed}"]
-        free = f"(lead closed){'*' if offer.many else '?'} tail"
-        freely = [f"lead[lazy]: /(.|\\n)*{format.opens}/", f"closed: {closed}", "tail: /(.|\\n)*/"]
-    elif format.is_list:
-        calls, framing = f'{offer.opening} gap "[" object (", " object){more} "]"', []
-        free, freely = f"{calls} | tail", ["tail: /(.|\\n)*/"]
-    else:
-        calls, framing = f'object ("; " object){more}', []
-        free, freely = f"{calls} | tail", ["tail: /([^{ \\n](.|\\n)*)?/"]
+    calls, framing = _framed(offer)
     if content is not None:
         return f"{calls} | content", framing
-    return (calls, framing) if offer.must else (free, freely)
+    if offer.must:
+        return calls, framing
+    if offer.format.closes:
+        return _among_text(offer, framing)
+    if offer.format.may_be_bare:
+        return f"{calls} | text", [*framing, "text: /([^{ \\n](.|\\n)*)?/"]
+    return f"{calls} | text", [*framing, ANY_TEXT]
+
+
+def _framed(offer: Offer) -> tuple[str, list[str]]:
+    """Nothing but calls."""
+    format, more = offer.format, "*" if offer.many else "~0"
+    if format.closes:
+        framing = [f"opened: {offer.mark(format.opens)} closed", f"closed: gap object gap {offer.mark(format.closes)}"]
+        return f"opened (gap opened){more}", framing
+    if format.is_list:
+        return f'{offer.mark(format.opens)} gap "[" object (", " object){more} "]"', []
+    return f'object ("; " object){more}', []
+
+
+def _among_text(offer: Offer, framing: list[str]) -> tuple[str, list[str]]:
+    """Calls anywhere in a text. A token that opens them is no text; else the text ends with what opens them."""
+    format, more = offer.format, "*" if offer.many else "?"
+    if format.opens in offer.tokens:
+        return f"text (opened text){more}", [*framing, ANY_TEXT]
+    return f"(lead closed){more} text", [*framing[1:], f"lead[lazy]: /(.|\\n)*{format.opens}/", ANY_TEXT]
 
 
 def _json(schema: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,10 @@ class Offer:
     must: bool
     many: bool
     """Whether several calls may be made in one answer."""
-    marker: int | None = None
-    """The token that opens calls, where it is a special one, which no text shows."""
+    tokens: Mapping[str, int]
+    """What opens and closes calls, as far as the tokenizer has a token for it."""
+    is_hidden: bool
+    """Whether the token that opens calls is special: no text shows it."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -35,10 +37,9 @@ class Offer:
         """Whether a call's arguments must satisfy their schema."""
         return self.must or any(function.strict for function in self.callable)
 
-    @property
-    def opening(self) -> str:
-        """What opens calls, in a grammar."""
-        return json.dumps(self.format.opens) if self.marker is None else f"<[{self.marker}]>"
+    def mark(self, text: str) -> str:
+        """What opens or closes calls, in a grammar."""
+        return f"<[{self.tokens[text]}]>" if text in self.tokens else json.dumps(text)
 
     def described(self) -> list[dict[str, Any]]:
         """As chat templates take tools."""
@@ -68,12 +69,10 @@ def offer_of(
         wanted = [named]
     must = choice == "required" or isinstance(choice, NamedTool)
     many = parallel is not False and not isinstance(choice, NamedTool)
-    return Offer(format, tools, wanted, must, many, _special(base, format.opens))
-
-
-def _special(base: Base, text: str) -> int | None:
-    added = base.tokenizer.added_tokens_decoder.items()
-    return next((id for id, token in added if token.special and token.content == text), None)
+    added = {token.content: (id, token.special) for id, token in base.tokenizer.added_tokens_decoder.items()}
+    tokens = {text: added[text][0] for text in (format.opens, format.closes) if text in added}
+    is_hidden = format.opens in added and added[format.opens][1]
+    return Offer(format, tools, wanted, must, many, tokens, is_hidden)
 
 
 def _distinct(tools: Sequence[Tool]) -> dict[str, Function]:

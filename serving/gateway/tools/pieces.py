@@ -24,8 +24,9 @@ class Pieces:
         """What has become certain with the row's next token."""
         if self._reader is None or self._offer is None:
             return [Text(token.text)] if token.text else []
-        opens = self._offer.marker is not None and token.id == self._offer.marker
-        return self._reader.feed(self._offer.format.opens if opens else token.text)
+        opens = self._offer.format.opens
+        is_hidden = self._offer.is_hidden and token.id == self._offer.tokens[opens]
+        return self._reader.feed(opens if is_hidden else token.text)
 
     def end(self) -> list[Piece]:
         return [] if self._reader is None else self._reader.end()

@@ -27,7 +27,8 @@ def test_a_function_is_called_and_its_output_taken(tooled: Running) -> None:
         "input": "What is the weather?",
         "tools": [TOOL],
         "tool_choice": {"type": "function", "name": "weather"},
-        "max_output_tokens": 120,
+        "temperature": 0,
+        "max_output_tokens": 300,
     }
     document = tooled.http.post("/v1/responses", json=asked).json()
     (call,) = document["output"]
