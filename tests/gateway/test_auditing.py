@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from registry.errors import Unavailable
+from registry.keys import SCOPES, Grants, KeyLog
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running
@@ -63,3 +68,35 @@ def test_bad_questions_are_problems(running: Running, query: dict[str, Any]) -> 
     answer = running.http.get("/api/audit", params=query)
     assert answer.status_code == 400
     assert answer.headers["content-type"].startswith("application/problem+json")
+
+
+def test_each_tenant_has_a_log_of_its_own_and_it_takes_the_scope_admin(fresh_with_keys: Callable[..., Any]) -> None:
+    acme, globex, lower = fresh_with_keys(("acme", SCOPES), ("globex", SCOPES), ("acme", frozenset({"promote"})))
+    assert acme.post("/api/adapters/nobody/aliases/prod/rollback", json={}).status_code == 404
+    (told,) = acme.get("/api/audit").json()["records"]
+    assert (told["action"], told["what"]["adapter"]) == ("alias.rollback", "nobody")
+    assert told["actor"].startswith("key:")
+    assert told["error"].startswith("not_found")
+    assert globex.get("/api/audit").json()["records"] == []
+    assert lower.get("/api/audit").status_code == 403
+    assert acme.get("/metrics").status_code == 403, "metrics concern all tenants"
+
+
+@pytest.fixture
+def fresh_with_keys(start: Callable[..., Running]) -> Iterator[Callable[..., Any]]:
+    """Clients of one new gateway, each with a key of this tenant and with these scopes."""
+    clients: list[httpx.Client] = []
+
+    def begin(*grants: tuple[str, Any]) -> list[httpx.Client]:
+        running = start(api_key_hashes=hashlib.sha256(b"operator").hexdigest())
+        for number, (tenant, scopes) in enumerate(grants):
+            _, secret = KeyLog.of(running.registry).create(Grants(name=f"k{number}", tenant=tenant, scopes=scopes))
+            headers = {"authorization": f"Bearer {secret}"}
+            clients.append(httpx.Client(base_url=running.server.url, headers=headers, timeout=60))
+        while clients[-1].get("/version").status_code != 200:
+            time.sleep(0.02)
+        return clients
+
+    yield begin
+    for each in clients:
+        each.close()

@@ -19,6 +19,12 @@ SECRETS = st.text("abcdefghijklmnopqrstuvwxyzäß日本", min_size=14, max_size=
 CHOICES = {"unknown part", "role", "wrong schema", "tools"}
 """Where one of a few words is expected: whoever wrote another is told which it was."""
 
+LIMITS = {
+    "/v1/chat/completions": {"max_tokens": 2},
+    "/v1/completions": {"max_tokens": 2},
+    "/v1/responses": {"max_output_tokens": 2},
+}
+
 
 def message(content: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}]}
@@ -55,6 +61,8 @@ def places(secret: str) -> dict[str, tuple[str, dict[str, Any]]]:
         "suffix": (text, {"prompt": "x", "suffix": secret}),
         "feedback": ("/v1/feedback", {"request_id": "gone", "correction": secret}),
         "input": ("/v1/embeddings", {"input": secret}),
+        "response": ("/v1/responses", {"input": secret, "instructions": secret}),
+        "wrong response": ("/v1/responses", {"input": [{"role": "user", "content": {"x": secret}}]}),
         "tokens": ("/v1/tokenize", {"prompt": secret}),
     }  # fmt: skip
 
@@ -81,7 +89,7 @@ def spellings(secret: str) -> set[str]:
 def test_no_words_leave_by_another_door(running: Running, caplog: pytest.LogCaptureFixture, secret: str) -> None:
     caplog.set_level(logging.DEBUG, "lorimer")
     for place, (path, fields) in places(secret).items():
-        body = json.dumps({"model": "alpha", "max_tokens": 2, **fields})
+        body = json.dumps({"model": "alpha", **LIMITS.get(path, {}), **fields})
         answer = running.http.post(path, content=body, headers={"content-type": "application/json"})
         assert answer.status_code < 500, (place, answer.text)
         if answer.status_code >= 400 and place not in CHOICES:
