@@ -37,7 +37,8 @@ class Metrics:
     """What the gateway counts itself; collectors read other parts' accounts when scraped."""
 
     def __init__(self, collectors: Iterable[Collector] = (), max_adapters: int = MAX_ADAPTERS) -> None:
-        disable_created_metrics()  # of the whole process; a tenth of every scrape, and nobody reads it
+        # of the whole process: they would be a tenth of every scrape, and nobody reads them
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.adapters = Popular(max_adapters, self._drop, always=(BASE, MIX))
         self._by_adapter: list[MetricWrapperBase] = []

@@ -1,4 +1,4 @@
-"""What was lost of the tenants' records, as Prometheus metrics: nothing should be, so each of them is worth an alert."""
+"""What was lost of the tenants' records, as Prometheus metrics: nothing should be, so each is worth an alert."""
 
 from __future__ import annotations
 
