@@ -238,5 +238,5 @@ def open_registry(settings: Settings, *, actor: str | None = None) -> Registry:
 
 def _policy_values(policy: Policy | Mapping[str, Any]) -> dict[str, Any]:
     checked = policy if isinstance(policy, Policy) else read_policy(policy)
-    values: dict[str, Any] = msgspec.to_builtins(checked)
+    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(checked))  # as the log will hold them
     return values

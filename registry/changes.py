@@ -18,6 +18,9 @@ from registry.ops import Abort, Delete, MoveAlias, Op, Quarantine, SetPolicy
 from registry.retention import Retention
 from registry.versions import AdapterState, Expected, Version, after
 
+STAYS = frozenset({"retention", "capture_days", "redact"})
+"""What a policy that does not name it leaves as it was decided before: nobody who publishes anew switches it off."""
+
 Change = Callable[[AdapterState], Sequence[Op]]
 Target = str | Version | None
 Targets = Target | Mapping[str, float]
@@ -99,10 +102,10 @@ def abort(txs: Iterable[str], *, reason: str = "") -> Change:
 
 
 def set_policy(values: Mapping[str, Any]) -> Change:
-    """Replace the policy; one that says nothing of retention leaves that as it is."""
+    """Replace the policy, but for what stays where it says nothing of it."""
 
     def decide(state: AdapterState) -> list[Op]:
-        kept = {name: value for name, value in state.policy.items() if name == "retention"}
+        kept = {name: value for name, value in state.policy.items() if name in STAYS}
         policy = {**kept, **{name: value for name, value in values.items() if value is not None}}
         return [] if state.policy == policy else [SetPolicy(policy=policy)]
 

@@ -16,10 +16,10 @@ from registry.retention import Retention
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     capture: bool = False
     """Keep request texts and feedback for retraining."""
-    capture_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
-    """Captures older than this are taken out; None: kept until somebody takes them out."""
-    redact: tuple[Kind, ...] = ()
-    """What is taken out of captured texts before they are kept: email, phone, card, secret."""
+    capture_days: Annotated[int, Meta(ge=0, le=36_500)] | None = None
+    """Captures older than this are taken out; 0: kept until somebody does. None leaves what was decided before."""
+    redact: tuple[Kind, ...] | None = None
+    """What is taken out of texts before they are kept: email, phone, card, secret. None leaves what was decided."""
     retrain: Literal["auto", "approve", "off"] = "auto"
     min_examples: int = 32
     """Usable corrections a retraining needs."""
@@ -42,7 +42,9 @@ def read_policy(values: Mapping[str, Any]) -> Policy:
 
 
 def _listed(redact: object) -> dict[str, Any]:
-    """`all`, or kinds separated by commas, as people write them."""
+    """`all`, `none`, or kinds separated by commas, as people write them."""
     if not isinstance(redact, str):
         return {}
-    return {"redact": KINDS if redact == "all" else [each.strip() for each in redact.split(",") if each.strip()]}
+    if redact in ("all", "none"):
+        return {"redact": KINDS if redact == "all" else ()}
+    return {"redact": [each.strip() for each in redact.split(",") if each.strip()]}

@@ -54,6 +54,6 @@ def kept_days(registry: Registry) -> Days:
             found = registry.state(adapter).policy.get("capture_days")
         except NotFound:
             return None
-        return float(found) if isinstance(found, int | float) else None
+        return float(found) if isinstance(found, int | float) and found > 0 else None
 
     return days

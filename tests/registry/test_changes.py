@@ -148,6 +148,17 @@ def test_each_change_sees_those_before_it(three: Registry) -> None:
     assert three.state("x").aliases_of(digests(three)[-1]) == ["prod"]
 
 
+def test_privacy_outlives_a_policy_that_does_not_name_it(three: Registry) -> None:
+    """A trainer that publishes sets the policy of its spec; it must not switch redaction off by saying nothing."""
+    three.set_policy("x", {"capture": True, "capture_days": 30, "redact": ["email"]})
+    assert three.set_policy("x", {"capture": True, "capture_days": 30, "redact": ("email",)}) is None
+    three.set_policy("x", {"capture": True, "min_examples": 8})
+    policy = three.policy("x")
+    assert (policy.min_examples, policy.capture_days, policy.redact) == (8, 30, ("email",))
+    three.set_policy("x", {"capture": True, "capture_days": 0, "redact": "none"})
+    assert (three.policy("x").capture_days, three.policy("x").redact) == (0, ())
+
+
 def test_retention_outlives_a_policy_that_does_not_name_it(three: Registry, tmp_path: Path) -> None:
     three.commit("x", changes.set_retention(Retention(keep_last=2)))
     three.publish("x", write_folder(tmp_path / "four", seed=4), policy={"capture": True})

@@ -116,7 +116,7 @@ def test_what_is_left_is_what_is_young_enough(history: list[list[str]], days: di
 def registry(clock: FakeClock) -> Registry:
     opened = Registry(MemoryStore(), clock=clock, actor="tests")
     opened.set_policy("short", {"capture": True, "capture_days": 2})
-    opened.set_policy("kept", {"capture": True})
+    opened.set_policy("kept", {"capture": True, "capture_days": 0})
     return opened
 
 

@@ -170,7 +170,8 @@ def test_policies_name_what_is_redacted() -> None:
     assert read_policy({"redact": "all"}).redact == KINDS
     assert read_policy({"redact": "email, phone"}).redact == ("email", "phone")
     assert read_policy({"redact": ["card"]}).redact == ("card",)
-    assert read_policy({}).redact == ()
-    for bad in ({"redact": "names"}, {"redact": 3}, {"capture_days": 0}, {"capture_days": "soon"}):
+    assert read_policy({"redact": "none"}).redact == ()
+    assert read_policy({}).redact is None
+    for bad in ({"redact": "names"}, {"redact": 3}, {"capture_days": -1}, {"capture_days": "soon"}):
         with pytest.raises(Invalid, match="bad policy"):
             read_policy(bad)
