@@ -85,7 +85,7 @@ def spellings(secret: str) -> set[str]:
 
 
 @given(SECRETS)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_words_leave_by_another_door(running: Running, caplog: pytest.LogCaptureFixture, secret: str) -> None:
     caplog.set_level(logging.DEBUG, "lorimer")
     for place, (path, fields) in places(secret).items():

@@ -94,7 +94,7 @@ def held(aliased: Running) -> Iterator[Running]:
     stop = aliased.gateway.engine._between_steps
     aliased.gateway.engine._between_steps = lambda: (stop(), release.wait(0.05))[0]
     asking = [
-        threading.Thread(target=aliased.chat, args=(name,), kwargs={"max_tokens": 60, "ignore_eos": True})
+        threading.Thread(target=aliased.chat, args=(name,), kwargs={"max_tokens": 30, "ignore_eos": True})
         for name in ("alpha", "beta@prod")
     ]
     for each, state in zip(asking, (({"alpha"}, set()), ({"alpha"}, {"beta@prod"})), strict=True):
