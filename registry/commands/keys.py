@@ -43,7 +43,9 @@ def keys() -> None:
     type=click.Choice([*sorted(SCOPES), NO_SCOPE]),
     help="What it may do, repeatable; none: look at /version and /metrics only.",
 )
-@click.option("--adapter", "adapters", multiple=True, help="Only models of this name pattern, repeatable; base too.")
+@click.option(
+    "--adapter", "adapters", multiple=True, help="Only models of this name pattern, repeatable; the base counts as one."
+)
 @click.option("--expires", default=None, help="When it ends: 90d from now, or a time such as 2027-01-31.")
 @click.option("--requests-per-minute", type=int, default=None)
 @click.option("--tokens-per-minute", type=int, default=None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Any
+from urllib.parse import urlsplit
 
 from litestar import Litestar
 from litestar.connection import ASGIConnection
@@ -21,6 +22,7 @@ from litestar.handlers.base import BaseRouteHandler
 
 from registry.errors import Refused
 from registry.keys import Scope
+from serving.gateway.credentials import LOCAL
 from serving.gateway.errors import Forbidden
 from serving.gateway.principal import KEY
 
@@ -48,6 +50,8 @@ async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     gateway = connection.app.state.gateway
     principal = await gateway.credentials.principal(connection.headers.get("authorization"))
     connection.scope["state"][KEY] = principal
+    if principal.id == LOCAL:
+        require_local(connection.headers.get("host", ""))
     if scopes := scopes_of(handler):
         principal.require_any(scopes)
     for param in NAMES_A_MODEL & connection.path_params.keys():
@@ -71,6 +75,17 @@ def require_guarded(host: str, is_guarded: bool) -> None:
             f"binding {host} without API keys would open every adapter to the network",
             hint="bind 127.0.0.1, or make a key first: lorimer keys create NAME --scope infer",
         )
+
+
+def require_local(host: str) -> None:
+    """Forbidden for a request that names another host: a web page elsewhere can have its name point to this machine."""
+    try:
+        named = urlsplit(f"//{host}").hostname
+    except ValueError:
+        named = host
+    if named and not is_loopback(named):
+        hint = "make a key, lorimer keys create, or call 127.0.0.1"
+        raise Forbidden(f"without keys only this machine may call, and by its own name, not as {named!r}", hint=hint)
 
 
 def is_loopback(host: str) -> bool:

@@ -63,7 +63,8 @@ class Forbidden(Refused):
 
     def __init__(self, message: str, *, hint: str = "", scopes: Sequence[str] = ()) -> None:
         super().__init__(message, hint=hint)
-        self.challenge = f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'
+        named = f', scope="{" ".join(scopes)}"' if scopes else ""
+        self.challenge = f'Bearer error="insufficient_scope"{named}'
 
 
 class ModelForbidden(Refused):

@@ -19,9 +19,9 @@ from registry.errors import Invalid, Refused, Unavailable
 from registry.keys import SCOPES, Grants, KeyLog, KeyRing, Limits
 from registry.settings import Settings
 from registry.store import open_store
-from serving.gateway.access import check_routes, is_loopback, require_guarded
+from serving.gateway.access import check_routes, is_loopback, require_guarded, require_local
 from serving.gateway.credentials import Credentials, is_guarded, open_credentials
-from serving.gateway.errors import ModelForbidden, Unauthorized
+from serving.gateway.errors import Forbidden, ModelForbidden, Unauthorized
 from serving.gateway.gateway import request_log
 from serving.gateway.keyring import STALE_S, Keyring
 from serving.gateway.principal import Principal
@@ -181,6 +181,23 @@ def test_a_key_may_be_limited_to_models_by_name(model: str, allowed: bool) -> No
     if not allowed:
         with pytest.raises(ModelForbidden, match="support-"):
             principal.require_use(model)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", ""])
+def test_without_keys_this_machine_is_called_by_its_own_names(host: str) -> None:
+    require_local(host)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "[::1", "10.0.0.1"])
+def test_without_keys_a_name_that_was_pointed_here_is_refused(host: str) -> None:
+    with pytest.raises(Forbidden, match="by its own name"):
+        require_local(host)
+
+
+def test_a_web_page_elsewhere_cannot_use_a_gateway_on_this_machine(running: Running) -> None:
+    """DNS rebinding: the page's own name comes to mean 127.0.0.1, so that its scripts may read what is answered."""
+    seen = [running.http.get("/v1/models", headers={"host": host}) for host in ("evil.example", "localhost")]
+    assert [answer.status_code for answer in seen] == [403, 200]
 
 
 def test_an_application_with_a_route_that_names_no_scope_cannot_be_made() -> None:

@@ -28,7 +28,7 @@ def connect(running: Running, **fields: Any) -> socket.socket:
 
 
 def send(connection: socket.socket, body: bytes) -> None:
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\n{JSON}content-length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n{JSON}content-length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
 
 
