@@ -20,6 +20,8 @@ T = TypeVar("T")
 LONG = 16_384
 """Characters; what a tokenizer reads in a few hundredths of a second."""
 CHARACTERS_PER_TOKEN = 4
+WORDS_PER_TOKEN = 4
+"""More than any tokenizer puts into one; most never put two."""
 MARGIN = 1.05
 """The beginning of a text may have a few tokens more than it has as a part of the whole."""
 
@@ -63,6 +65,8 @@ class Reading:
 
 def check_length(base: Base, text: str, question: Question, max_context: int) -> None:
     """Invalid as soon as so many tokens are counted that the whole cannot fit; passes what may."""
+    if len(text) > WORDS_PER_TOKEN * max_context and (words := len(text.split())) > WORDS_PER_TOKEN * max_context:
+        question.sampling(words, max_context, None)
     length = CHARACTERS_PER_TOKEN * max_context
     while length < len(text):
         counted = len(base.tokenizer(text[:length], add_special_tokens=False)["input_ids"])

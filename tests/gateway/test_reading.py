@@ -39,6 +39,12 @@ def test_a_text_is_read_until_it_is_clearly_too_long(tiny_base: Base, monkeypatc
     assert read == [4096]
 
 
+def test_a_text_of_too_many_words_is_not_read_at_all(tiny_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(tiny_base.tokenizer), "__call__", None)
+    with pytest.raises(Invalid, match="5000 tokens of prompt"):
+        check_length(tiny_base, "a " * 5000, question("x"), 1024)
+
+
 def test_what_may_fit_is_left_to_the_exact_count(tiny_base: Base) -> None:
     check_length(tiny_base, "x" * 5000, question("x"), 5000)
 
