@@ -90,6 +90,8 @@ class _Room(ctypes.Structure):
         ("scores_rows", Word),
         ("scores_stride", Word),
         ("rank_stride", Word),
+        ("widest_in", Word),
+        ("widest_out", Word),
     )
 
 
@@ -207,7 +209,6 @@ class NativeStack:
         widest_in = max(site.in_features for site in self._sites)
         widest_out = max(sum(site.out_features) for site in self._sites)
         stride = self._cache.total // LANES * LANES + 2 * LANES
-        inner = max(site.in_features for site in self._sites[len(SITES) - 1 :: len(SITES)])
         together = min(tokens, SLICE)
         attended = together * self._heads * self._cache.head_dim
         looking = in_bands(BLOCK * self._heads // self._cache.kv_heads)
@@ -215,7 +216,7 @@ class NativeStack:
         self._buffers = {
             "residual": torch.empty(tokens * self._hidden, dtype=single),
             "normed": torch.empty(tokens * self._hidden, dtype=number),
-            "gated": torch.empty(together * inner, dtype=number),
+            "gated": torch.empty(together * widest_in, dtype=number),
             "gained": torch.empty(together * widest_in, dtype=number),
             "packed": torch.empty(in_bands(together) * widest_in, dtype=number),
             "wide": torch.empty(together * widest_out, dtype=single),
@@ -224,7 +225,8 @@ class NativeStack:
             "mixed": torch.empty(attended, dtype=number),
             "scores": torch.empty(num_threads * looking * stride, dtype=single),
         }
-        return _Room(*(tensor.data_ptr() for tensor in self._buffers.values()), looking, stride)
+        places = (tensor.data_ptr() for tensor in self._buffers.values())
+        return _Room(*places, looking, stride, 0, widest_in, widest_out)
 
 
 def window_of(attention: Any) -> int | None:

@@ -80,10 +80,9 @@ static void compute(Product product, Number *packed, Share share, Errands *erran
     const int64_t blocks = (product.outs + TILE - 1) / TILE, bands = (product.banded + BAND - 1) / BAND;
     const int64_t parts = bands + (product.rows - product.banded + TILE - 1) / TILE;
     const int64_t panel = bands || parts > 4 ? PANEL : 1; /* many rows: whole lines of the result at a time */
-    plan_errands(errands, blocks * parts / omp_get_num_threads());
+    plan_errands(errands, blocks * parts / (share.is_apart ? 1 : omp_get_num_threads()));
     if (share.is_apart) {
-        for (int64_t first = 0; first < blocks; first += panel)
-            sweep(&product, first, panel, share.begin / BAND, share.end / BAND, errands);
+        for (int64_t first = 0; first < blocks; first += panel) sweep(&product, first, panel, 0, parts, errands);
         return;
     }
 #pragma omp for schedule(guided) nowait /* long stretches first: what is fetched ahead is for this thread */

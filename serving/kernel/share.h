@@ -12,7 +12,7 @@ int omp_get_num_threads(void), omp_get_thread_num(void);
 
 typedef struct {
     int64_t begin, end; /* this thread's tokens */
-    int is_apart;       /* whether they are its own through the whole layer */
+    int is_apart;       /* whether they are a slice of their own, whose room nobody else enters */
 } Share;
 
 /* inside a parallel region, whose threads may be fewer than were asked for; can_part: whether all products go by bands */
@@ -21,6 +21,9 @@ static inline Share share_of(int64_t tokens, int can_part) {
     const int64_t each = tokens / threads, more = tokens % threads, begin = self * each + (self < more ? self : more);
     return (Share){begin, begin + each + (self < more), can_part && each > BAND && tokens % (BAND * threads) == 0};
 }
+
+/* a thread apart from the others has a slice of its own, and all of it */
+static inline Share all_of(Share share) { return (Share){0, share.end - share.begin, 1}; }
 
 static inline void wait_for_all(void) {
 #pragma omp barrier

@@ -43,15 +43,15 @@ typedef struct { /* room for one step, sized by serving/stack.py */
     float *residual; /* (tokens, hidden) */
     Number *normed;  /* (tokens, hidden) */
     /* from here on for one slice of the tokens */
-    Number *gated;           /* (tokens, inner) */
-    Number *gained;          /* (tokens, widest input of a site) */
+    Number *gated, *gained;  /* (tokens, widest_in) */
     Number *packed;          /* the same, for whole bands of tokens */
-    float *wide;             /* (tokens, widest output of a site) */
+    float *wide;             /* (tokens, widest_out) */
     float *bottleneck;       /* (tokens, largest total rank) */
     Number *queries;         /* (kv_heads, tokens, heads / kv_heads, head_dim) */
     Number *mixed;           /* (tokens, heads * head_dim) */
     float *scores;           /* (threads, scores_rows, scores_stride) */
     int64_t scores_rows, scores_stride, rank_stride;
+    int64_t widest_in, widest_out; /* of any site */
 } Room;
 
 #define LARGEST_KEY 1e18f /* as in serving/kv.py, which says why */
@@ -192,16 +192,15 @@ static void remember(const Stack *stack, const Layer *layer, const Step *step, i
     }
 }
 
-/* the first token of each block of up to BLOCK neighbouring tokens of one row, from begin on, and the end; returns how
-   many blocks */
-static int64_t divide(const Step *step, int64_t begin, int64_t end, int64_t *blocks) {
+/* the first token of each block of up to BLOCK neighbouring tokens of one row, and the end; returns how many blocks */
+static int64_t divide(const Step *step, int64_t *blocks) {
     int64_t count = 0;
-    for (int64_t token = begin; token < end; token++) {
-        const int follows = token > begin && step->starts[token] == step->starts[token - 1] &&
+    for (int64_t token = 0; token < step->num_tokens; token++) {
+        const int follows = token && step->starts[token] == step->starts[token - 1] &&
                             step->positions[token] == step->positions[token - 1] + 1;
         if (!follows || token - blocks[count - 1] == BLOCK) blocks[count++] = token;
     }
-    blocks[count] = end;
+    blocks[count] = step->num_tokens;
     return count;
 }
 
@@ -251,17 +250,16 @@ static void open_gate(const float *y, int64_t width, Number *out) {
     for (; i < width; i++) out[i] = narrow(y[i] / (1 + expf(-y[i])) * y[width + i]);
 }
 
-/* every token of the slice looks back; in the end all have, or all of this thread's own */
+/* every token of the slice looks back, with its layer's keys of its own and earlier tokens in the cache */
 static void look_back(const Stack *stack, const Layer *layer, const Step *step, Share share, const Room *room) {
     int64_t blocks[SLICE + 1];
+    const int64_t count = divide(step, blocks);
     if (share.is_apart) {
-        const int64_t count = divide(step, share.begin, share.end, blocks);
         for (int64_t block = 0; block < count; block++)
             for (int64_t h = 0; h < stack->kv_heads; h++)
                 attend(stack, layer, step, blocks[block], blocks[block + 1], h, room);
         return;
     }
-    const int64_t count = divide(step, 0, step->num_tokens, blocks);
 #pragma omp for collapse(2) schedule(dynamic, 1)
     for (int64_t block = 0; block < count; block++)
         for (int64_t h = 0; h < stack->kv_heads; h++)
@@ -310,11 +308,28 @@ static Step slice_step(const Stack *stack, const Step *step, int64_t first, int6
     };
 }
 
-static Room slice_room(const Stack *stack, const Room *room, int64_t first) {
+/* the room of the tokens from `first` on, which are the slice's from `begin` on */
+static Room slice_room(const Stack *stack, const Room *room, int64_t first, int64_t begin) {
     Room slice = *room;
     slice.residual += first * stack->hidden;
     slice.normed += first * stack->hidden;
+    slice.gated += begin * room->widest_in;
+    slice.gained += begin * room->widest_in;
+    slice.packed += begin * room->widest_in;
+    slice.wide += begin * room->widest_out;
+    slice.bottleneck += begin * room->rank_stride;
+    slice.queries += begin * stack->heads * stack->head_dim;
+    slice.mixed += begin * stack->heads * stack->head_dim;
     return slice;
+}
+
+static void walk_slice(const Stack *stack, int64_t index, const Step *step, int64_t first, int64_t count, int can_part,
+                       const Room *room) {
+    const Share share = share_of(count, can_part);
+    const int64_t begin = share.is_apart ? share.begin : 0;
+    const Step slice = slice_step(stack, step, first + begin, share.is_apart ? share.end - begin : count);
+    const Room own = slice_room(stack, room, first + begin, begin);
+    walk_layer(stack, index, &slice, share.is_apart ? all_of(share) : share, &own);
 }
 
 /* Rewrites step->hidden, and the cache at the tokens' positions. */
@@ -334,12 +349,10 @@ void walk(const Stack *stack, const Step *step, const Room *room, int64_t num_th
         int64_t before = 0;
         for (int64_t index = 0; index < stack->num_layers; index++)
             for (int64_t first = 0; first < step->num_tokens; first += SLICE) {
-                const int64_t left = step->num_tokens - first;
-                const Step slice = slice_step(stack, step, first, left < SLICE ? left : SLICE);
-                if (before && before != slice.num_tokens) wait_for_all(); /* its room was shared out in another way */
-                before = slice.num_tokens;
-                const Room own = slice_room(stack, room, first);
-                walk_layer(stack, index, &slice, share_of(slice.num_tokens, can_part), &own);
+                const int64_t left = step->num_tokens - first, count = left < SLICE ? left : SLICE;
+                if (before && before != count) wait_for_all(); /* the room was shared out in another way */
+                walk_slice(stack, index, step, first, count, can_part, room);
+                before = count;
             }
     }
 }
@@ -347,11 +360,14 @@ void walk(const Stack *stack, const Step *step, const Room *room, int64_t num_th
 /* x: (rows, in) times weight: (outs, in) -> y: (rows, outs); packed: room for x in whole bands of rows */
 void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int64_t outs, Number *y, Number *packed,
             int64_t num_threads) {
-    const Product product = {.x = x, .rows = rows, .weight = weight, .in = in, .outs = outs, .numbers = y};
 #pragma omp parallel num_threads(num_threads)
     {
+        const Share share = share_of(rows, banded(BAND, in) == BAND);
+        const int64_t begin = share.is_apart ? share.begin : 0;
+        const Product product = {.x = x + begin * in, .rows = share.is_apart ? share.end - begin : rows,
+                                 .weight = weight, .in = in, .outs = outs, .numbers = y + begin * outs};
         Errands none = {.count = 0};
-        compute(product, packed, share_of(rows, banded(BAND, in) == BAND), &none);
+        compute(product, packed + begin * in, share.is_apart ? all_of(share) : share, &none);
     }
 }
 
