@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from registry.adapters import Registry, Version
 from registry.errors import NotFound, Refused
 from registry.names import DEFAULT_ALIAS, Alias
 from serving.gateway.wire.model import ModelCard
+
+READERS = 16
+"""Logs read at once when many are new here: a store far away takes its time over each."""
 
 
 class Cards:
@@ -26,15 +30,14 @@ class Cards:
         summaries = self._registry.list()
         with self._lock:
             known = self._known
-        fresh: dict[str, tuple[int, list[ModelCard]]] = {}
-        for summary in summaries:
-            before = known.get(summary.adapter)
-            if before is None or before[0] != summary.events:
-                before = summary.events, self._read(summary.adapter)
-            fresh[summary.adapter] = before
+        stale = [each for each in summaries if each.adapter not in known or known[each.adapter][0] != each.events]
+        with ThreadPoolExecutor(READERS, "gateway-cards") as readers:
+            read = list(readers.map(self._read, [each.adapter for each in stale]))
+        fresh = {each.adapter: (each.events, cards) for each, cards in zip(stale, read, strict=True)}
         with self._lock:
-            self._known = fresh
-        return [self.base(self._base_name), *(card for _, cards in fresh.values() for card in cards)]
+            self._known = {each.adapter: fresh.get(each.adapter) or known[each.adapter] for each in summaries}
+            listed = list(self._known.values())
+        return [self.base(self._base_name), *(card for _, cards in listed for card in cards)]
 
     def base(self, name: str) -> ModelCard:
         return ModelCard(id=name, created=0, owned_by="base", root=self._base_fingerprint, parent=None)
