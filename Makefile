@@ -40,4 +40,4 @@ bench: $(VENV)/.dev ## Measure the engine beside its peers on this machine
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .demo .lorimer .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info benchmarks/peers/.venv* benchmarks/peers/.log* benchmarks/.work .cache/model-signing
+	rm -rf $(VENV) .demo .lorimer .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info benchmarks/peers/.venv* benchmarks/peers/.log* benchmarks/.work .cache/model-signing .cache/clients
