@@ -78,7 +78,7 @@ CALLS: dict[str, Callable[[Registry, str, Path], object]] = {
     "verify": lambda r, name, _: r.verify(name),
     "walk": lambda r, name, _: list(r.walk(name)),
 }
-NAMELESS = {"init", "register_base", "base_profile", "bases", "list"}
+NAMELESS = {"init", "register_base", "base_profile", "bases", "list", "of_tenant", "acting_as"}
 CREATE = {"abort", "publish", "publish_as", "set_policy", "adapter_log"}
 """For these the bare name is a new adapter of one's own."""
 
