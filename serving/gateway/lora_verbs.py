@@ -39,6 +39,8 @@ async def load_lora_adapter(request: AnyRequest) -> Response[bytes]:
         return _fault("Both 'lora_name' and 'lora_path' must be provided.")
     for model in (body.lora_name, body.lora_path):
         principal_of(request).require_use(model)
+    for model in (body.lora_name, body.lora_path):
+        principal_of(request).require_use(model)
     if body.lora_name in tenant.catalog.base_names:
         return _fault(f"The lora adapter '{body.lora_name}' conflicts with a served base model.")
     if tenant.follower.is_pinned(body.lora_name) and not body.load_inplace:

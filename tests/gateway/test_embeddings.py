@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,17 @@ def test_texts_and_chats_share_batches_and_leave_no_row(running: Running) -> Non
     embed(running, ["a" * 200] * 40, "beta")
     stats = running.gateway.engine.stats()
     assert (stats.running, stats.waiting) == (0, 0)
+    assert running.gateway.residency.stats().leased == 0
+
+
+def test_hanging_up_frees_every_row(running: Running) -> None:
+    texts = ["a long text of many words " * 20] * 2000
+    with pytest.raises(httpx.ReadTimeout):
+        running.http.post("/v1/embeddings", json={"model": "alpha", "input": texts}, timeout=1)
+    until = time.monotonic() + 5
+    while running.gateway.engine.stats().running + running.gateway.engine.stats().waiting and time.monotonic() < until:
+        time.sleep(0.01)
+    assert running.gateway.engine.stats().running == running.gateway.engine.stats().waiting == 0
     assert running.gateway.residency.stats().leased == 0
 
 

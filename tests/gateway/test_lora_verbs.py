@@ -41,6 +41,8 @@ def test_an_adapter_is_loaded_kept_and_let_go(running: Running) -> None:
         "set 'load_inplace' to True.",
     )
     assert load(running, "verbs", "verbs", load_inplace=True).status_code == 200
+    told = running.http.get("/api/audit").json()["records"]
+    assert any(record["action"] == "lora.load" and record["what"]["adapter"] == "verbs" for record in told)
     gone = unload(running, "verbs")
     assert (gone.status_code, gone.text) == (200, "Success: LoRA adapter 'verbs' removed successfully.")
     assert error(unload(running, "verbs")) == (404, "NotFoundError", "The lora adapter 'verbs' cannot be found.")
