@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
+from threading import Timer
 from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,8 +23,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
@@ -34,6 +35,7 @@ from serving.gateway.trace import TRACE_ID
 
 OPERATIONS = {"chatcmpl": "chat", "cmpl": "text_completion", "embd": "embeddings", "resp": "chat"}
 """GenAI's word for what a call does, by the prefix of its id."""
+CLOSE_S = 2.0
 MAX_ROWS = 16
 """Answers of one call whose stages have spans of their own."""
 
@@ -44,19 +46,20 @@ Stage = tuple[str, float, float]
 class Spans:
     """Owns its provider; nothing global is touched."""
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(self, provider: TracerProvider, exporter: SpanExporter) -> None:
         self._provider = provider
+        self._exporter = exporter
         self._tracer = provider.get_tracer("lorimer", version("lorimer"))
         self._parents: dict[str, Context] = {}
 
     @classmethod
-    def exporting(cls, gateway_id: str, processor: SpanProcessor | None = None) -> Spans:
+    def exporting(cls, gateway_id: str) -> Spans:
         """To where the environment says."""
         about = {"service.name": "lorimer", "service.version": version("lorimer"), "service.instance.id": gateway_id}
         resource = Resource.create(about).merge(OTELResourceDetector().detect())
-        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
-        return cls(provider)
+        provider, exporter = TracerProvider(resource=resource, shutdown_on_exit=False), OTLPSpanExporter()
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        return cls(provider, exporter)
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         instrumented: Any = OpenTelemetryMiddleware(
@@ -93,7 +96,11 @@ class Spans:
         span.end()
 
     def close(self) -> None:
+        """Export what is left; a collector that does not answer holds nobody up for longer than `CLOSE_S`."""
+        give_up = Timer(CLOSE_S, self._exporter.shutdown)
+        give_up.start()
         self._provider.shutdown()
+        give_up.cancel()
 
 
 class Named:

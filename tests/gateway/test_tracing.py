@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,19 @@ def test_what_is_left_is_exported_when_the_gateway_closes(
     running.server.stop()
     running.gateway.close()
     assert any(span.name.startswith("chat ") for span in collector.spans)
+
+
+def test_a_collector_that_is_gone_holds_nobody_up(
+    collector: Collector, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    collector.shutdown()
+    collector.server_close()
+    running = start()
+    assert running.chat(running.base_name, max_tokens=1).status_code == 200
+    began = time.monotonic()
+    running.gateway.tracing.close()
+    assert time.monotonic() - began < 5
 
 
 def test_traces_that_cannot_be_had_are_refused() -> None:
