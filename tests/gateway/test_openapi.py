@@ -156,6 +156,15 @@ def test_schemas_promise_what_is_enforced_and_say_what_the_source_says() -> None
     assert components["ChatRequest"]["properties"]["adapters"]["description"] == told
 
 
+def test_fields_that_are_refused_by_name_are_told_as_such() -> None:
+    fields = DOCUMENT["components"]["schemas"]["ChatRequest"]["properties"]
+    told = 'Not supported: refused, unless it is null or `"none"` or `"auto"`.'
+    assert fields["function_call"]["description"] == told
+    assert fields["logits_processors"]["x-refused"]
+    assert "x-refused" not in fields["temperature"]
+    assert "`logits_processors`" in markdown(DOCUMENT).split("### ChatRequest")[1].split("Refused by name")[1]
+
+
 @pytest.mark.parametrize(
     ("schema", "words"),
     [

@@ -113,14 +113,21 @@ def _parameters(parameters: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _schema(name: str, schema: Schema) -> str:
-    required = set(schema.get("required", ()))
+    properties, required = schema.get("properties", {}), set(schema.get("required", ()))
     rows = [
         (f"`{field}`" + ("" if field in required else "?"), in_words(each), each.get("description", ""))
-        for field, each in schema.get("properties", {}).items()
+        for field, each in properties.items()
+        if "x-refused" not in each
     ]
     told = f"{schema['description']}\n\n" if "description" in schema else ""
     fields = _table(("field", "type", ""), rows) if rows else f"{in_words(schema)}\n"
-    return f"### {name}\n\n{told}{fields}"
+    return f"### {name}\n\n{told}{fields}{_refused(properties)}"
+
+
+def _refused(properties: dict[str, Schema]) -> str:
+    names = sorted(name for name, each in properties.items() if "x-refused" in each)
+    listed = ", ".join(f"`{name}`" for name in names)
+    return f"\nRefused by name, unless null or what is done anyway: {listed}.\n" if names else ""
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -18,6 +18,8 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from serving.gateway.openapi.refused import refused
+
 Schema = dict[str, Any]
 PREFIX = "#/components/schemas/"
 _GENERIC = re.compile(r"^(?P<name>\w+?)_[\w.]+_$")
@@ -54,11 +56,9 @@ def _described(schema: Schema, kind: type | None) -> Schema:
     schema = {key: value for key, value in schema.items() if key != "title"}
     if kind is None or "properties" not in schema:
         return schema
-    told = field_docstrings(kind)
-    properties = {
-        name: {**each, "description": told[name]} if name in told else each
-        for name, each in schema["properties"].items()
-    }
+    texts: dict[str, Schema] = {name: {"description": text} for name, text in field_docstrings(kind).items()}
+    told = {**texts, **refused(kind)}
+    properties = {name: {**each, **told.get(name, {})} for name, each in schema["properties"].items()}
     return {**schema, "properties": properties}
 
 
