@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -63,23 +62,17 @@ class ChatAnswers:
 
 def message_of(pieces: Sequence[Piece]) -> AnswerMessage:
     """Without text, the content of a message that calls is null."""
-    text, calls = "", list[tuple[str, str]]()
+    text, calls = "", list[ToolCall]()
     for piece in pieces:
         if isinstance(piece, Text):
             text += piece.text
         elif isinstance(piece, Begin):
-            calls.append((piece.name, ""))
+            calls.append(ToolCall(id=piece.id, function=FunctionCall(name=piece.name, arguments="")))
         else:
-            name, arguments = calls[-1]
-            calls[-1] = name, arguments + piece.text
-    if not calls:
-        return AnswerMessage(content=text)
-    told = [ToolCall(id=call_id(), function=FunctionCall(name=name, arguments=written)) for name, written in calls]
-    return AnswerMessage(content=text.rstrip() or None, tool_calls=told)
-
-
-def call_id() -> str:
-    return f"call_{uuid.uuid4().hex[:24]}"
+            called = calls[-1].function
+            grown = FunctionCall(name=called.name, arguments=called.arguments + piece.text)
+            calls[-1] = ToolCall(id=calls[-1].id, function=grown)
+    return AnswerMessage(content=text.rstrip() or None, tool_calls=calls) if calls else AnswerMessage(content=text)
 
 
 def _delta(piece: Piece) -> Delta:
@@ -88,7 +81,7 @@ def _delta(piece: Piece) -> Delta:
     if isinstance(piece, Begin):
         function = FunctionDelta(name=piece.name, arguments="")
         return Delta(
-            tool_calls=[ToolCallDelta(index=piece.index, id=call_id(), type="function", function=function)],
+            tool_calls=[ToolCallDelta(index=piece.index, id=piece.id, type="function", function=function)],
         )
     return Delta(tool_calls=[ToolCallDelta(index=piece.index, function=FunctionDelta(arguments=piece.text))])
 

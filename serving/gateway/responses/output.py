@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.gateway.dialect.chat_answer import call_id
 from serving.gateway.tools.reader import Begin, Piece, Text
 from serving.gateway.wire.chat import TokenLogprob
 from serving.gateway.wire.response import OutputCall, OutputItem, OutputMessage, OutputText, Status
@@ -36,7 +35,7 @@ class Output:
             if isinstance(piece, Text):
                 yield from self._say(piece.text)
             elif isinstance(piece, Begin):
-                yield from self._begin_call(piece.name)
+                yield from self._begin_call(piece)
             else:
                 yield from self._argue(piece.text)
 
@@ -63,9 +62,9 @@ class Output:
         yield "response.output_item.added", {"output_index": len(self.items), "item": bare}
         yield "response.content_part.added", self._at() | {"content_index": 0, "part": OutputText(text="")}
 
-    def _begin_call(self, name: str) -> Iterator[Told]:
+    def _begin_call(self, begun: Begin) -> Iterator[Told]:
         yield from self._end("completed")
-        self._open = OutputCall(id=_new("fc"), status="in_progress", call_id=call_id(), name=name, arguments="")
+        self._open = OutputCall(id=_new("fc"), status="in_progress", call_id=begun.id, name=begun.name, arguments="")
         yield "response.output_item.added", {"output_index": len(self.items), "item": self._open}
 
     def _argue(self, text: str) -> Iterator[Told]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,11 +21,17 @@ class ToolFormat:
     """Calls stand in one JSON array."""
     may_be_bare: bool = False
     """An answer that begins as an object is a call though nothing opens it."""
+    has_short_ids: bool = False
+    """Its templates take ids of nine letters and digits, and no others."""
+
+    def new_id(self) -> str:
+        """For a call that was just made."""
+        return secrets.token_hex(5)[:9] if self.has_short_ids else f"call_{secrets.token_hex(12)}"
 
 
 HERMES = ToolFormat("<tool_call>", "</tool_call>")
 """Hermes 2 and 3, Qwen 2.5 and 3."""
-MISTRAL = ToolFormat("[TOOL_CALLS]", is_list=True)
+MISTRAL = ToolFormat("[TOOL_CALLS]", is_list=True, has_short_ids=True)
 """Mistral's tokenizers up to their third version, Mixtral, Nemo."""
 LLAMA = ToolFormat("<|python_tag|>", key="parameters", may_be_bare=True)
 """Llama 3.1, 3.2 and 3.3."""

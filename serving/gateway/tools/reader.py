@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving.gateway.tools.format import ToolFormat
 from serving.gateway.tools.span import Span
@@ -30,6 +30,7 @@ class Begin:
 
     index: int
     name: str
+    id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class ToolReader:
         self.num_calls += 1
         self._has_text = self._follows_call = True
         if self._counts():
-            self._told.append(Begin(self.num_calls - 1, name))
+            self._told.append(Begin(self.num_calls - 1, name, self._format.new_id()))
 
     def _argue(self, text: str) -> None:
         if text and self._counts():

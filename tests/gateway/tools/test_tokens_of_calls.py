@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,8 @@ def test_calls_are_read_whole_and_streamed(gateway: Running, parallel: bool) -> 
     choice = gateway.http.post("/v1/chat/completions", json=body).json()["choices"][0]
     calls = choice["message"]["tool_calls"]
     assert len(calls) == 1 or parallel
+    short = "[TOOL_CALLS]" in str(gateway.base.tokenizer.chat_template)
+    assert all(re.fullmatch("[a-zA-Z0-9]{9}" if short else "call_[0-9a-f]{24}", each["id"]) for each in calls)
     if choice["finish_reason"] == "tool_calls":
         assert choice["message"]["content"] is None
         assert {json.loads(each["function"]["arguments"])["n"] for each in calls} <= {1, 2}
