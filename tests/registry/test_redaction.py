@@ -71,6 +71,8 @@ def test_no_secret_survives(secret: str) -> None:
 def test_words_before_a_secret_stay() -> None:
     assert ALL.text("Authorization: Bearer abc.def-123") == "Authorization: Bearer [secret]"
     assert ALL.text("postgres://app:hunter22@db/x") == "postgres://[secret]@db/x"
+    assert ALL.text("id=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc, ok") == "id=[secret], ok"
+    assert ALL.text("a.b.session-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.") == "a.b.[secret]"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,7 @@ def test_only_the_kinds_asked_for_go(words: str, local: str, host: str) -> None:
 
 
 @pytest.mark.parametrize("hostile", ["a" * 200_000, "1 " * 100_000, "a@" * 100_000, "x.y" * 70_000, "eyJ" * 70_000,
+                                     "eyJaaaaaaaa-" * 20_000, "eyJaaaaaaaa." * 20_000,
                                      "-----BEGIN " * 20_000, "://" * 70_000, "((((" * 50_000])  # fmt: skip
 def test_no_text_takes_long(hostile: str) -> None:
     started = time.process_time()
