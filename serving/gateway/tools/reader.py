@@ -12,10 +12,14 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+import msgspec
+
 from serving.gateway.tools.format import ToolFormat
 from serving.gateway.tools.span import Span
 
-_HEADER = re.compile(r'\{\s*"name"\s*:\s*(?P<name>"(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_HEADER = re.compile(
+    r'\{\s*"name"\s*:\s*(?P<name>"(?:[^"\\]|\\.){0,400}")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+)
 _BETWEEN = " \t\r\n,;["
 
 
@@ -55,6 +59,8 @@ class ToolReader:
         self._opened = ""
         """What was taken for the beginning of a call, should it turn out to be text."""
         self._span = Span()
+        self._num_read = 0
+        """Characters of a call that the span has seen."""
         self._told: list[Piece] = []
         self._has_text = False
         self._follows_call = False
@@ -99,6 +105,7 @@ class ToolReader:
 
     def _enter(self, opened: str, after: str) -> bool:
         self._opened, self._held, self._read = opened, after, self._call
+        self._span, self._num_read = Span(), 0
         return True
 
     def _call(self) -> bool:
@@ -112,9 +119,11 @@ class ToolReader:
             self._begin(name)
             self._held, self._span, self._read = begun[header.end() :], Span(), self._arguments
             return True
-        end = Span().end(begun)
-        if end is None:
+        more = self._span.end(begun[self._num_read :])
+        if more is None:
+            self._num_read = len(begun)
             return False
+        end = self._num_read + more
         if (call := _whole(begun[:end])) is None or call[0] not in self._names:
             return self._no_call()
         self._begin(call[0])
@@ -197,8 +206,8 @@ def _string(literal: str) -> str:
 def _whole(text: str) -> tuple[str, str] | None:
     """Name and arguments of a call in any order; arguments may be JSON in a string."""
     try:
-        call = json.loads(text)
-    except (ValueError, RecursionError):
+        call = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
         return None
     arguments = call.get("arguments", call.get("parameters", {}))
     name = call.get("name")

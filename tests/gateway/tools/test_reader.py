@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import pairwise
 
 import pytest
@@ -81,6 +82,7 @@ def test_nothing_that_is_no_call_is_lost(format: ToolFormat, answer: str) -> Non
         '<tool_call>{"name": 7, "arguments": {}}</tool_call>',
         '<tool_call>{"name": "weather", "arguments": 7}</tool_call>',
         '<tool_call>{"name": "weather"',
+        '<tool_call>{"arguments": {"city": "\\ud800"}, "name": "weather"}</tool_call>',
         "I < you </tool_call> <tool_cal",
     ],
 )
@@ -101,6 +103,14 @@ def test_arguments_are_told_as_they_come_and_as_far_as_they_came() -> None:
     assert reader.feed('{"ci') == [Begin(0, "weather"), Arguments(0, '{"ci')]
     assert reader.feed('ty": 1') == [Arguments(0, 'ty": 1')]
     assert reader.end() == []
+
+
+@pytest.mark.parametrize("begin", ['{"x": "', '{"name": "'])
+def test_a_long_answer_that_looks_like_a_call_is_read_once(begin: str) -> None:
+    """Whatever is done for each token holds up everybody on the event loop."""
+    started = time.process_time()
+    assert joined(read(LLAMA, [begin, *["abcd"] * 8000])) == (begin + "abcd" * 8000, [])
+    assert time.process_time() - started < 2.0
 
 
 def test_only_the_first_call_counts_where_one_is_wanted() -> None:
