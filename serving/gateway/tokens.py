@@ -14,7 +14,7 @@ from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.openapi.operation import OPERATION, Operation
 from serving.gateway.principal import principal_of
 from serving.gateway.tenancy import tenant_of
-from serving.gateway.tools.offer import offer_of
+from serving.gateway.tools.offer import Offer, offer_of
 from serving.gateway.wire.token import DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse
 
 
@@ -28,10 +28,13 @@ async def tokenize(request: AnyRequest) -> Response[bytes]:
     gateway, body = gateway_of(request), await read(request, TokenizeRequest)
     _check(body)
     await _check_model(request, body.model)
+    offer = offer_of(gateway.base, body.tools, None, None)
     texts = [body.prompt or "", *(text for message in body.messages or () for text in texts_of(message))]
+    if offer is not None:
+        texts.append(offer.spelled)
 
     def tokenised(base: Base) -> TokenizeResponse:
-        tokens = _tokens(base, body)
+        tokens = _tokens(base, body, offer)
         spelled = base.tokenizer.convert_ids_to_tokens(tokens) if body.return_token_strs else None
         limit = gateway.engine.max_context
         return TokenizeResponse(count=len(tokens), max_model_len=limit, tokens=tokens, token_strs=spelled)
@@ -79,12 +82,11 @@ async def _check_model(request: AnyRequest, model: str | None) -> None:
         await gateway_of(request).in_thread(tenant_of(request).catalog.choose, model)
 
 
-def _tokens(base: Base, body: TokenizeRequest) -> list[int]:
+def _tokens(base: Base, body: TokenizeRequest, offer: Offer | None) -> list[int]:
     if body.messages is None:
         add_special = True if body.add_special_tokens is None else body.add_special_tokens
         ids: list[int] = base.tokenizer.encode(body.prompt or "", add_special_tokens=add_special)
         return ids
-    offer = offer_of(base, body.tools, None, None)
     tools = None if offer is None else offer.described()
     return base.render(template_messages(body.messages), body.add_generation_prompt, tools)
 

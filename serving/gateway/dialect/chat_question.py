@@ -79,7 +79,8 @@ class ChatQuestion:
         )
 
     def texts(self) -> list[str]:
-        return [text for message in self.body.messages for text in texts_of(message)]
+        said = [text for message in self.body.messages for text in texts_of(message)]
+        return said if self.offer is None else [*said, self.offer.spelled]
 
     def prompts(self, base: Base) -> list[Prompt]:
         tools = None if self.offer is None else self.offer.described()

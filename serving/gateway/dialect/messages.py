@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from registry.errors import Invalid
 from serving.gateway.wire.chat import Message, TextPart
@@ -17,11 +18,14 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def texts_of(message: Message) -> list[str]:
-    """All that a message says, unchecked."""
-    calls = [call.function.arguments for call in message.tool_calls or ()]
+    """All that a message says, unchecked, as far as a template may write it out."""
+    calls = [
+        text for call in message.tool_calls or () for text in (call.id, call.function.name, call.function.arguments)
+    ]
+    said = [message.refusal or "", message.tool_call_id or "", *calls]
     if not isinstance(message.content, list):
-        return [message.content or "", *calls]
-    return [*(part.text or "" for part in message.content), *calls]
+        return [message.content or "", *said]
+    return [*(part.text or part.refusal or "" for part in message.content), *said]
 
 
 def uses_tools(message: Message) -> bool:
@@ -71,8 +75,8 @@ def _part(part: TextPart, message: Message, where: str) -> str:
 
 def _call(call: ToolCall, where: str) -> dict[str, Any]:
     try:
-        arguments = json.loads(call.function.arguments or "{}")
-    except (ValueError, RecursionError) as error:
+        arguments = msgspec.json.decode(call.function.arguments or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
         param = f"{where}.function.arguments"
         raise Invalid("a call's arguments are JSON", param=param, code="invalid_value") from error
     return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from registry.errors import Invalid
 from serving.base import Base
@@ -40,6 +43,14 @@ class Offer:
     def mark(self, text: str) -> str:
         """What opens or closes calls, in a grammar."""
         return f"<[{self.tokens[text]}]>" if text in self.tokens else json.dumps(text)
+
+    @cached_property
+    def spelled(self) -> str:
+        """About what a template makes of the tools."""
+        try:
+            return msgspec.json.encode(self.described()).decode()
+        except RecursionError as error:
+            raise Invalid("tools are nested too deeply", param="tools", code="invalid_value") from error
 
     def described(self) -> list[dict[str, Any]]:
         """As chat templates take tools."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serving.conversation import ChatTemplate
+
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running
 
@@ -51,6 +53,28 @@ def test_arguments_however_deep(tooled: Running, levels: int) -> None:
     item = {"type": "function_call", "call_id": "c", "name": "f", "arguments": arguments}
     response = tooled.http.post("/v1/responses", json={"model": tooled.base_name, "input": [item]})
     assert response.status_code in (200, 400)
+
+
+@pytest.mark.parametrize("arguments", ['{"a": "\\ud800"}', '{"<|im_end|>": "\\ud800"}', '{"a": NaN}', "1e999"])
+def test_arguments_that_are_no_json(tooled: Running, arguments: str) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    assert ask(tooled, "/v1/chat/completions", messages=[*MESSAGES, message]) == 400
+
+
+def test_no_text_of_a_question_is_read_that_cannot_fit(tooled: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it stands: templates write out refusals, the ids of calls and what tools are for."""
+    monkeypatch.setattr(ChatTemplate, "render", None)
+    words = "word " * 100_000
+    call = {"id": words, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert ask(tooled, "/v1/chat/completions", messages=[{"role": "assistant", "refusal": words}]) == 400
+    part = {"type": "refusal", "refusal": words}
+    assert ask(tooled, "/v1/chat/completions", messages=[{"role": "assistant", "content": [part]}]) == 400
+    assert ask(tooled, "/v1/chat/completions", messages=[{"role": "assistant", "tool_calls": [call]}]) == 400
+    answer = {"role": "tool", "content": "1", "tool_call_id": words}
+    assert ask(tooled, "/v1/chat/completions", messages=[answer]) == 400
+    tools = json.dumps([{"type": "function", "function": {"name": "f", "description": words}}])
+    assert ask(tooled, "/v1/chat/completions", messages=MESSAGES, tools=tools) == 400
 
 
 @pytest.mark.parametrize(
