@@ -128,7 +128,7 @@ def _message(error: BaseException) -> str:
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every route."""
-    under_v1 = request.url.path.startswith("/v1/")
+    under_v1 = request.scope["path"].startswith("/v1/")
     trace_of(request).failure = error
     if under_v1 and not isinstance(error, HTTPException):
         told = envelope(error).error

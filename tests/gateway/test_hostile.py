@@ -164,6 +164,7 @@ RAW = {
         b"GET /v1/models/%ff%fe HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
         {404},
     ),
+    "a port that is none": (b"GET /v1/nothing HTTP/1.1\r\nhost: localhost:x\r\nconnection: close\r\n\r\n", {404}),
     "a method that is none": (b"BREW /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", {404, 405}),
     "a tunnel": (b"CONNECT evil.example:443 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", {400, 404, 405}),
 }
