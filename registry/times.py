@@ -16,7 +16,8 @@ def moment(text: str) -> float:
     """Seconds since 1970 of an ISO 8601 time (`2026-11-23`, `2026-11-23T09:30`, `...+02:00`), or of such seconds."""
     try:
         found = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else _iso(text)
-    except ValueError:
+        datetime.fromtimestamp(found, UTC)
+    except (ValueError, OverflowError, OSError):
         found = math.nan
     if not math.isfinite(found):
         raise Invalid(f"{text!r} is not a time", hint="write 2026-11-23T09:30Z, or seconds since 1970", param="time")
