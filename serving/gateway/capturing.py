@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from registry.captures import CaptureRecord, CaptureWriter, FeedbackRecord
 from registry.captures.pseudonyms import Pseudonyms
-from registry.captures.records import Record
+from registry.captures.records import Record, lines_of
 from registry.captures.redaction import Kind, Redaction, Redactor
 from registry.errors import Refused
 from serving.gateway.calls import Call
@@ -78,12 +78,14 @@ class Capturing:
 
     def _redacted(self, record: Record, redact: tuple[Kind, ...]) -> Record | None:
         try:
-            return Redaction(redact, self._own).record(record)
+            redacted = Redaction(redact, self._own).record(record)
+            lines_of([redacted])  # what cannot be written must not lie in the buffer among what can
         except Exception as error:  # noqa: BLE001 - whatever it is, the text is not kept
             self.num_unredacted += 1
             kind = type(error).__name__  # its message may hold the text
             self._log.error("not captured: the redactor failed", id=record.request_id, error=kind)
             return None
+        return redacted
 
 
 def is_whole(row: Row) -> bool:
