@@ -81,35 +81,42 @@ async def roll_back(request: AnyRequest, name: FromPath[str], alias: FromPath[st
 @get("/api/drift", opt={SCOPE: READ, OPERATION: Operation(answer=DriftList)})
 async def drift(request: AnyRequest) -> Response[bytes]:
     """The state of every watched adapter."""
-    return respond(DriftList(adapters=await gateway_of(request).in_thread(tenant_of(request).drift)))
+    statuses = await gateway_of(request).in_thread(tenant_of(request).drift)
+    may_use = principal_of(request).may_use
+    return respond(DriftList(adapters=[status for status in statuses if may_use(status["adapter"])]))
 
 
 @get("/api/jobs", opt={SCOPE: READ, OPERATION: Operation(answer=JobList)})
 async def list_jobs(request: AnyRequest) -> Response[bytes]:
     """Retraining jobs: what asked for them, who works on them, and what came of them."""
     registry = tenant_of(request).registry
-    jobs = Jobs(registry.store, registry.tenant, registry.clock)
-    return respond(JobList(jobs=await gateway_of(request).in_thread(jobs.list)))
+    jobs = await gateway_of(request).in_thread(Jobs(registry.store, registry.tenant, registry.clock).list)
+    may_use = principal_of(request).may_use
+    return respond(JobList(jobs=[job for job in jobs if may_use(str(job.spec.get("adapter", "")))]))
 
 
 @get("/api/quarantine", opt={SCOPE: READ, OPERATION: Operation(answer=CaseList)})
 async def quarantined(request: AnyRequest) -> Response[bytes]:
     """Versions that misbehaved while serving, and why."""
-    tenant = tenant_of(request)
-    return respond(CaseList(quarantined=tenant.cases(gateway_of(request).quarantine)))
+    return respond(CaseList(quarantined=_cases(request)))
 
 
 @post("/api/quarantine/{digest:str}/release", opt={SCOPE: "admin", OPERATION: Operation(answer=Case)}, status_code=200)
 async def release(request: AnyRequest, digest: FromPath[str]) -> Response[bytes]:
     """Serve a quarantined version again."""
     trace_of(request).fields |= {"digest": digest}
-    tenant, quarantine = tenant_of(request), gateway_of(request).quarantine
-    case = next((case for case in tenant.cases(quarantine) if case.digest == digest), None)
+    case = next((case for case in _cases(request) if case.digest == digest), None)
     if case is None:
         raise NotFound(f"{digest} is not quarantined")
     await audit(request, "quarantine.release", digest=digest)
-    quarantine.release(digest)
+    gateway_of(request).quarantine.release(digest)
     return respond(case)
+
+
+def _cases(request: AnyRequest) -> list[Case]:
+    """Of adapters that the principal may use."""
+    may_use = principal_of(request).may_use
+    return [case for case in tenant_of(request).cases(gateway_of(request).quarantine) if may_use(case.name)]
 
 
 def _changing(request: AnyRequest, name: str, alias: str) -> Registry:

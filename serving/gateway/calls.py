@@ -141,7 +141,8 @@ async def _lease(gateway: Gateway, caller: Caller, choice: Choice) -> tuple[Choi
         earlier = await gateway.in_thread(caller.tenant.catalog.earlier, choice)
         if earlier is None:
             raise
-        gateway.quarantine.check(earlier.fingerprint)
+        for digest, name in earlier.names.items():
+            gateway.quarantine.check(digest, name)
         gateway.log.error("damaged", model=choice.requested, error=str(error), served=earlier.digest)
         caller.trace.fields |= {"digest": earlier.digest, "instead_of": choice.digest}
         return earlier, await lease_of(earlier, gateway.residency, gateway.base)

@@ -89,6 +89,8 @@ async def forget_user(request: AnyRequest) -> Response[bytes]:
 async def expire_captures(request: AnyRequest) -> Response[bytes]:
     """Take out what is older than its adapter's policy keeps it, or one adapter's that is older than so many days."""
     body = await read(request, ExpireRequest)
+    if body.adapter is not None:
+        principal_of(request).require_use(check_name(body.adapter, "adapter"))
     await audit(request, "captures.expire", adapter=body.adapter, days=body.days)
     registry = tenant_of(request).registry
     return respond(await gateway_of(request).in_thread(expire, registry, body.adapter, body.days))

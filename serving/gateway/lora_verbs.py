@@ -39,8 +39,6 @@ async def load_lora_adapter(request: AnyRequest) -> Response[bytes]:
         return _fault("Both 'lora_name' and 'lora_path' must be provided.")
     for model in (body.lora_name, body.lora_path):
         principal_of(request).require_use(model)
-    for model in (body.lora_name, body.lora_path):
-        principal_of(request).require_use(model)
     if body.lora_name in tenant.catalog.base_names:
         return _fault(f"The lora adapter '{body.lora_name}' conflicts with a served base model.")
     if tenant.follower.is_pinned(body.lora_name) and not body.load_inplace:
@@ -58,7 +56,8 @@ async def load_lora_adapter(request: AnyRequest) -> Response[bytes]:
         return _fault(f"Loading lora {body.lora_name} failed: No adapter found for {body.lora_path}", status=404)
     if choice is None:
         return _fault(f"'{body.lora_name}' is no name of '{body.lora_path}'; names are given in the registry")
-    gateway.quarantine.check(choice.fingerprint)
+    for digest, name in choice.names.items():
+        gateway.quarantine.check(digest, name)
     await audit(request, "lora.load", adapter=choice.adapter, digest=choice.digest)
     lease = await lease_of(choice, gateway.residency, gateway.base)
     try:

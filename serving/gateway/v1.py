@@ -94,6 +94,8 @@ async def feedback(request: AnyRequest) -> Response[bytes]:
     gateway, tenant, body = gateway_of(request), tenant_of(request), await read(request, FeedbackRequest)
     if body.correction is None and body.rating is None:
         raise Invalid("give a correction, a rating, or both", param="correction", code="invalid_value")
+    if body.model is not None:
+        principal_of(request).require_use(body.model)
     answered = await _answered(gateway, tenant, body)
     if answered.adapter is None:
         raise Invalid("no single adapter answered this request; feedback is for adapters", param="request_id")

@@ -185,6 +185,13 @@ def test_quarantine_is_shown_and_lifted_by_the_owner_alone(
     assert refused.json()["error"]["code"] == "adapter_quarantined"
     assert "same-bytes@v1" in refused.text
     assert "bad@" not in refused.text, "what acme calls it is no business of globex"
+    loaded = globex.http.post("/v1/load_lora_adapter", json={"lora_name": "same-bytes", "lora_path": "same-bytes"})
+    assert (loaded.status_code, "bad@" in loaded.text, "same-bytes@v1" in loaded.text) == (503, False, True)
+    grants = Grants(name="not-bad", tenant="acme", scopes=SCOPES, adapters=("support",))
+    with client(running, KeyLog.of(running.registry).create(grants)[1]) as http:
+        wait(lambda: http.get("/version").status_code == 200)
+        assert http.get("/api/quarantine").json()["quarantined"] == []
+        assert http.post(f"/api/quarantine/{bad.digest}/release").status_code == 404
     assert [case["name"] for case in globex.http.get("/api/quarantine").json()["quarantined"]] == ["same-bytes@v1"]
     release = f"/api/quarantine/{bad.digest}/release"
     assert acme.http.post(release).status_code == 200
@@ -217,8 +224,16 @@ def test_a_key_limited_to_models_sees_and_uses_only_those(shared: tuple[Running,
             http.post("/v1/tokenize", json={"model": "support", "prompt": "hello"}),
             http.post("/api/adapters/support/aliases/prod", json={"to": "v1"}),
             http.post("/api/adapters/support/aliases/prod/rollback", json={}),
+            http.post("/api/captures/expire", json={"adapter": "support", "days": 0}),
+            http.post("/v1/feedback", json={"request_id": "gone", "rating": 1, "model": "support"}),
+            http.post("/v1/feedback", json={"request_id": "gone", "rating": 1, "model": "no-such-adapter"}),
         ]
         assert [answer.status_code for answer in refused] == [403] * len(refused)
         assert refused[0].json()["error"]["code"] == "model_not_allowed"
         assert [card["id"] for card in http.get("/v1/models").json()["data"]] == ["limited-de"]
         assert [each["adapter"] for each in http.get("/api/adapters").json()["adapters"]] == ["limited-de"]
+        assert [each["adapter"] for each in http.get("/api/drift").json()["adapters"]] == ["limited-de"]
+        jobs = Jobs(running.registry.store, "acme")
+        for adapter in ("limited-de", "support"):
+            jobs.submit(f"of-{adapter}", {"adapter": adapter})
+        assert [job["key"] for job in http.get("/api/jobs").json()["jobs"]] == ["of-limited-de"]
