@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,17 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, about
 from serving.gateway.dialect.formats import format_grammar, schema_of
-from serving.gateway.dialect.kept import Kept, people_of
+from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.messages import template_messages, texts_of, uses_tools
 from serving.gateway.dialect.prompts import Prompt
-from serving.gateway.dialect.question import check_generation, model_of
+from serving.gateway.dialect.question import FromBody, check_generation
 from serving.gateway.dialect.sampling import answer_tokens, sampling_of
 from serving.gateway.generation import UNBOUNDED
 from serving.gateway.tools.format import format_of
 from serving.gateway.tools.grammar import tool_grammar
 from serving.gateway.tools.offer import Offer, offer_of
 from serving.gateway.wire.chat import ChatRequest, ChatUnsupported
-from serving.gateway.wire.generation import Generate, MixPart
+from serving.gateway.wire.generation import Generate
 from serving.request import Sampling
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ REFUSED = sorted(set(ChatUnsupported.__struct_fields__) - set(Generate.__struct_
 
 
 @dataclass(eq=False)
-class ChatQuestion:
+class ChatQuestion(FromBody[ChatRequest]):
     body: ChatRequest
     offer: Offer | None = field(default=None, init=False)
     """What may be called, known once it was checked."""
@@ -39,18 +38,6 @@ class ChatQuestion:
     window: ClassVar[int] = UNBOUNDED
     is_observed: ClassVar[bool] = True
     wants_features: ClassVar[bool] = False
-
-    @property
-    def model(self) -> str:
-        return model_of(self.body)
-
-    @property
-    def adapters(self) -> Sequence[MixPart] | None:
-        return self.body.adapters
-
-    @property
-    def people(self) -> tuple[str, ...]:
-        return people_of(self.body)
 
     @property
     def per_prompt(self) -> int:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, lengths_of
-from serving.gateway.dialect.kept import Kept, people_of
+from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.prompts import Prompt, plain_texts, read_prompts, tokenised
-from serving.gateway.dialect.question import check_choosing, check_supported, model_of
+from serving.gateway.dialect.question import FromBody, check_choosing, check_supported
 from serving.gateway.dialect.sampling import answer_tokens
 from serving.gateway.wire.embedding import EmbeddingRequest
-from serving.gateway.wire.generation import MixPart
 from serving.request import Sampling
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ WINDOW = 32
 
 
 @dataclass(eq=False)
-class EmbeddingQuestion:
+class EmbeddingQuestion(FromBody[EmbeddingRequest]):
     body: EmbeddingRequest
     per_prompt: int = 1
     is_bound: bool = False
@@ -34,18 +32,6 @@ class EmbeddingQuestion:
     is_observed: ClassVar[bool] = False
     """What is indexed and what is asked are different texts; no template is around them either."""
     wants_features: ClassVar[bool] = True
-
-    @property
-    def model(self) -> str:
-        return model_of(self.body)
-
-    @property
-    def adapters(self) -> Sequence[MixPart] | None:
-        return self.body.adapters
-
-    @property
-    def people(self) -> tuple[str, ...]:
-        return people_of(self.body)
 
     def scores(self, index: int) -> bool:
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,17 +13,3 @@ class Kept:
     messages: list[dict[str, Any]] = field(default_factory=list)
     prompt: str | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
-
-
-class Signed(Protocol):
-    """A body that says on whose behalf it comes."""
-
-    @property
-    def user(self) -> str | None: ...
-    @property
-    def safety_identifier(self) -> str | None: ...
-
-
-def people_of(body: Signed) -> tuple[str, ...]:
-    """Every name that the body gives to whoever is behind it, `user` first."""
-    return tuple(dict.fromkeys(name for name in (body.user, body.safety_identifier) if name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand
@@ -16,6 +16,9 @@ from serving.request import Sampling
 if TYPE_CHECKING:
     from serving.base import Base
     from serving.grammar import Grammar, Grammars
+
+
+B = TypeVar("B", bound=Choosing)
 
 
 class Question(Protocol):
@@ -65,13 +68,28 @@ class Question(Protocol):
     def sampling(self, num_prompt_tokens: int, context_length: int, grammar: Grammar | None) -> Sampling: ...
 
 
+class FromBody(Generic[B]):
+    """What every question takes from its body as it is."""
+
+    body: B
+
+    @property
+    def model(self) -> str:
+        return self.body.adapter_id or self.body.model
+
+    @property
+    def adapters(self) -> Sequence[MixPart] | None:
+        return self.body.adapters
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        names = self.body.user, self.body.safety_identifier
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
 def names_of(question: Question) -> list[str]:
     """Every model that takes part."""
     return [question.model, *(part.model for part in question.adapters or ())]
-
-
-def model_of(body: Choosing) -> str:
-    return body.adapter_id or body.model
 
 
 def check_choosing(body: Choosing, base: Base) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, lengths_of
 from serving.gateway.dialect.formats import format_grammar
-from serving.gateway.dialect.kept import Kept, people_of
+from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.prompts import Prompt, echoed, plain_texts, read_prompts, tokenised
-from serving.gateway.dialect.question import check_generation, model_of, refuse
+from serving.gateway.dialect.question import FromBody, check_generation, refuse
 from serving.gateway.dialect.sampling import answer_tokens, sampling_of
 from serving.gateway.generation import UNBOUNDED
 from serving.gateway.wire.completion import CompletionRequest
-from serving.gateway.wire.generation import MixPart
 from serving.request import Sampling
 
 if TYPE_CHECKING:
@@ -28,24 +26,12 @@ MAX_PROMPTS = 64
 
 
 @dataclass(eq=False)
-class TextQuestion:
+class TextQuestion(FromBody[CompletionRequest]):
     body: CompletionRequest
     id_prefix: ClassVar[str] = "cmpl"
     window: ClassVar[int] = UNBOUNDED
     is_observed: ClassVar[bool] = True
     wants_features: ClassVar[bool] = False
-
-    @property
-    def model(self) -> str:
-        return model_of(self.body)
-
-    @property
-    def adapters(self) -> Sequence[MixPart] | None:
-        return self.body.adapters
-
-    @property
-    def people(self) -> tuple[str, ...]:
-        return people_of(self.body)
 
     @property
     def per_prompt(self) -> int:
