@@ -31,6 +31,8 @@ async def begin_asking(request: AnyRequest, question: Question) -> Call:
 
 
 def streamed(call: Call, events: AsyncIterator[bytes]) -> Stream:
+    """The events as they come; the rows are freed when the client stops taking them, too."""
+    call.trace.at_end = call.generation.abort
     return Stream(events, media_type="text/event-stream", headers={**HEADERS, **call.headers()})
 
 

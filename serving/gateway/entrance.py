@@ -59,6 +59,8 @@ class Entrance:
             raise
         finally:
             self.in_flight -= 1
+            if trace.at_end is not None:
+                trace.at_end()
             self._log.write(scope, trace, exchange.status)
 
     def quiet_s(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +31,8 @@ class Trace:
     failure: BaseException | None = None
     headers: dict[str, str] = field(default_factory=dict)
     """For whatever response there will be, an error's too."""
+    at_end: Callable[[], None] | None = None
+    """What to do when the request is over, however it ended: nobody closes a stream that was broken off."""
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
