@@ -36,6 +36,8 @@ _SECRETS = re.compile(
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NAMES = frozenset({"role", "type", "id", "tool_call_id"})
 """Fields of messages that hold no text of anybody."""
+_FREE = frozenset({"arguments", "parameters"})
+"""Fields of calls and tools within which those names may stand for anything."""
 
 
 class Redaction:
@@ -77,13 +79,21 @@ class Redaction:
             tools=self._value(record.tools),
         )
 
-    def _value(self, value: Any) -> Any:
+    def _value(self, value: Any, within: str = "") -> Any:
+        """`within`: the free field that it is part of. Of arguments, names and numbers are somebody's words as well."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {key: each if key in _NAMES else self._value(each) for key, each in value.items()}
+            return {
+                self.text(key) if within == "arguments" else key: each
+                if key in _NAMES and not within
+                else self._value(each, within or (key if key in _FREE else ""))
+                for key, each in value.items()
+            }
         if isinstance(value, list | tuple):
-            return [self._value(each) for each in value]
+            return [self._value(each, within) for each in value]
+        if within == "arguments" and isinstance(value, int | float) and not isinstance(value, bool):
+            return value if (text := self.text(str(value))) == str(value) else text
         return value
 
     def _number(self, match: re.Match[str]) -> str:

@@ -141,6 +141,34 @@ def test_every_text_of_a_record_is_redacted() -> None:
     assert Redaction(("email",)).record(FeedbackRecord(request_id="r", time=1.0, adapter="x", rating=1)).rating == 1
 
 
+def test_whatever_the_fields_of_arguments_are_called_they_are_redacted() -> None:
+    """What a template takes as values was text when it came; `id` is a call's own name, and any name within it."""
+    arguments = {"id": "ada@example.org", "type": ["x@example.org"], "card": 4111111111111111, "n": 3, "ok": True,
+                 "b@example.org": {"role": "y@example.org"}}  # fmt: skip
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    schema = {"type": "object", "properties": {"id": {"type": "string", "description": "as z@example.org has it"}}}
+    redacted = ALL.record(
+        CaptureRecord(
+            request_id="r1",
+            time=1.0,
+            session="s",
+            adapter="x",
+            digest="sha256:1",
+            messages=[{"role": "assistant", "content": "", "tool_calls": [call]}],
+            response="",
+            tools=[{"type": "function", "function": {"name": "look", "parameters": schema}}],
+        )
+    )
+    assert isinstance(redacted, CaptureRecord)
+    made = redacted.messages[0]["tool_calls"][0]
+    assert (made["id"], made["type"]) == ("call_1", "function")
+    assert made["function"]["arguments"] == {
+        "id": "[email]", "type": ["[email]"], "card": "[card]", "n": 3, "ok": True, "[email]": {"role": "[email]"}
+    }  # fmt: skip
+    described = {"type": "string", "description": "as [email] has it"}
+    assert redacted.tools[0]["function"]["parameters"] == {"type": "object", "properties": {"id": described}}
+
+
 def shout(text: str) -> str:
     return text.upper()
 
