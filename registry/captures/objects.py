@@ -86,8 +86,11 @@ def day_of(time_s: float) -> str:
 
 
 def written_at(key: str) -> float:
-    """When the records of an object were first written, in seconds."""
-    return time_of(key.rpartition("/")[2])
+    """When the records of an object were first written, in seconds; Corrupt for what no gateway wrote."""
+    try:
+        return time_of(key.rpartition("/")[2])
+    except ValueError as error:
+        raise Corrupt(f"{key} holds no captures", hint="move it elsewhere") from error
 
 
 def is_successor(key: str) -> bool:

@@ -201,6 +201,15 @@ def test_a_gateway_that_died_before_it_could_look_is_tidied_after(scene: Scene) 
     assert scene.read() == {"r0"}
 
 
+def test_an_object_that_no_gateway_wrote_is_named(scene: Scene) -> None:
+    scene.ask("r1", "ada")
+    scene.writer.flush()
+    scene.forget("ada")
+    scene.store.create("t/default/captures/notes", b"mine")
+    with pytest.raises(Corrupt, match="captures/notes"):
+        Forgetting(scene.store, "default", scene.clock).tend()
+
+
 def test_damage_stops_it_and_is_named(scene: Scene) -> None:
     scene.ask("r1", "ada")
     scene.writer.flush()
