@@ -7,6 +7,8 @@ from typing import Protocol
 
 PARTIAL = "\ufffd"
 """What a tokenizer decodes half a character to."""
+LONGEST = 32
+"""More halves in a row than any character has: they will never be whole. Nor will more tokens without text be kept."""
 
 
 class Decoder(Protocol):
@@ -38,30 +40,42 @@ class Detokenizer:
         A stop string that is complete before the answer `may_stop` is text like any other.
         """
         self._tokens.append(token)
-        text = self._decoder.decode(self._tokens[self._window :], skip_special_tokens=True)
+        text = self._decode(self._window)
         whole = text.rstrip(PARTIAL)
+        end = len(self._tokens)
+        if len(text) - len(whole) > LONGEST and self._begins_anew(token, text):
+            whole, end = text[: -len(self._decode(end - 1))], end - 1
         fresh = whole[self._shown :]
         self._shown = max(self._shown, len(whole))
-        if text and whole == text:
-            self._slide(len(text))
+        if text and (whole == text or end < len(self._tokens)):
+            self._slide(end)
+        elif not text and end - self._window > LONGEST:
+            self._window = self._context = end - 1
         return self._release(fresh, may_stop)
 
     def flush(self) -> str:
         """What is still held when the answer ends for another reason than a stop string."""
         if self.stopped:
             return ""
-        text = self._decoder.decode(self._tokens[self._window :], skip_special_tokens=True)
+        text = self._decode(self._window)
         rest = self._held + text[self._shown :]
         self._held, self._shown = "", max(self._shown, len(text))
         return rest
 
-    def _slide(self, length: int) -> None:
-        """The text is whole: keep only the newest chunk as context for the next."""
+    def _decode(self, begin: int, end: int | None = None) -> str:
+        return self._decoder.decode(self._tokens[begin:end], skip_special_tokens=True)
+
+    def _begins_anew(self, token: int, text: str) -> bool:
+        """Whether the newest token is no part of a character that began before it."""
+        return bool(last := self._decoder.decode([token])) and self._decode(self._window, -1) + last == text
+
+    def _slide(self, end: int) -> None:
+        """The text is whole up to there: keep only the newest chunk as context for the next."""
         if self._context <= self._window:
-            self._context = len(self._tokens)
+            self._context = end
             return
-        context = self._decoder.decode(self._tokens[self._context :], skip_special_tokens=True)
-        self._window, self._context, self._shown = self._context, len(self._tokens), len(context)
+        context = self._decode(self._context, end)
+        self._window, self._context, self._shown = self._context, end, len(context)
 
     def _release(self, fresh: str, may_stop: bool) -> str:
         text = self._held + fresh

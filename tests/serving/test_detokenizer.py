@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +58,24 @@ def test_a_beginning_that_turns_out_harmless_is_released(tiny_base: Any) -> None
 def test_the_pieces_are_the_text_whatever_the_tokens(tiny_base: Any, tokens: list[int]) -> None:
     pieces, _ = stream(tiny_base, tokens)
     assert "".join(pieces) == tiny_base.tokenizer.backend_tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(picks=st.lists(st.integers(0, 9), min_size=30, max_size=150))
+def test_however_many_halves_of_characters_come_the_pieces_are_the_text(tiny_base: Any, picks: list[int]) -> None:
+    halves = [*ids(tiny_base, "😀"), *ids(tiny_base, "€"), *ids(tiny_base, "é"), 2]
+    tokens = [halves[pick] for pick in picks]
+    pieces, _ = stream(tiny_base, tokens)
+    assert "".join(pieces) == tiny_base.tokenizer.backend_tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("text", ["", "hello"])
+def test_halves_and_tokens_without_text_take_no_longer_the_more_there_are(tiny_base: Any, text: str) -> None:
+    half, special = ids(tiny_base, "€")[-1], 2
+    for token in (half, special):
+        started = time.process_time()
+        stream(tiny_base, [*ids(tiny_base, text), *[token] * 20_000])
+        assert time.process_time() - started < 2.0
 
 
 @settings(max_examples=80, deadline=None)
