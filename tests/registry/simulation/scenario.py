@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -132,12 +133,31 @@ class Scenario:
         assert list(registry.list()) == [summary for summary in summaries if summary is not None]
 
 
+class _Dice(random.Random):
+    """The seed's chance for the thread that made it; another's, left running by an earlier test, is the system's."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._thread = threading.get_ident()
+        self._others = random.SystemRandom()
+
+    def getrandbits(self, bits: int, /) -> int:
+        mine = threading.get_ident() == self._thread
+        return super().getrandbits(bits) if mine else self._others.getrandbits(bits)
+
+
 @contextmanager
 def _nothing_but(world: World) -> Iterator[None]:
-    """Chance is the seed's, waiting costs no time, and there are no threads."""
+    """Chance is the seed's, in this thread; waiting costs no time, and there are no threads."""
     with ExitStack() as stack:
-        stack.enter_context(patch("random.SystemRandom", lambda: random.Random(world.rng.random())))
-        stack.enter_context(patch("registry.ulid._system", random.Random(world.seed)))
+        thread, system = threading.get_ident(), random.SystemRandom
+        stack.enter_context(
+            patch(
+                "random.SystemRandom",
+                lambda: random.Random(world.rng.random()) if threading.get_ident() == thread else system(),
+            )
+        )
+        stack.enter_context(patch("registry.ulid._system", _Dice(world.seed)))
         stack.enter_context(patch("registry.store.RETRY_DELAYS_S", (0.0,) * 8))
         stack.enter_context(patch("registry.transfer.RETRY_DELAYS_S", (0.0,) * 3))
         stack.enter_context(patch("registry.catalog_compaction.LINGER_S", 0.0))
