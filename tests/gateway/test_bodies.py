@@ -35,7 +35,7 @@ def test_a_request_as_clients_send_it_is_read_and_harmless_fields_are_passed_ove
         (f'{{"model": "a", {HELLO}, "stop": [""]}}', "stop[0]"),
         (f'{{"model": "a", {HELLO}, "top_k": -2}}', "top_k"),
         ('{"model": "a", "messages": [{"role": "wizard", "content": "hi"}]}', "messages[0].role"),
-        ('{"model": "a", "messages": [{"role": "user"}]}', "messages[0].content"),
+        ('{"model": "a", "messages": [{"content": "hi"}]}', "messages[0].role"),
         ('{"model": "a", "messages": []}', "messages"),
         ('{"messages": [{"role": "user", "content": "hi"}]}', "model"),
         ('{"model": "a"}', "messages"),
