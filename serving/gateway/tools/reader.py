@@ -20,6 +20,8 @@ from serving.gateway.tools.span import Span
 _HEADER = re.compile(
     r'\{\s*"name"\s*:\s*(?P<name>"(?:[^"\\]|\\.){0,400}")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
+DEEPEST = 100
+"""Levels of a call that is not written in the usual order. What is nested in it is looked at again if it is none."""
 _BETWEEN = " \t\r\n,;["
 
 
@@ -105,7 +107,7 @@ class ToolReader:
 
     def _enter(self, opened: str, after: str) -> bool:
         self._opened, self._held, self._read = opened, after, self._call
-        self._span, self._num_read = Span(), 0
+        self._span, self._num_read = Span(deepest=DEEPEST), 0
         return True
 
     def _call(self) -> bool:
@@ -120,6 +122,8 @@ class ToolReader:
             self._held, self._span, self._read = begun[header.end() :], Span(), self._arguments
             return True
         more = self._span.end(begun[self._num_read :])
+        if self._span.is_too_deep:
+            return self._no_call()
         if more is None:
             self._num_read = len(begun)
             return False

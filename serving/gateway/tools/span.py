@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
 @dataclass(eq=False)
 class Span:
-    """Fed from the object's first character on; `depth` is 1 where its opening brace was seen elsewhere."""
+    """Fed from the object's first character on; `depth` is 1 where its opening brace was seen elsewhere.
+
+    Nothing after the `deepest` level is looked at.
+    """
 
     depth: int = 0
+    deepest: float = math.inf
     _in_string: bool = False
     _escaped: bool = False
+
+    @property
+    def is_too_deep(self) -> bool:
+        return self.depth > self.deepest
 
     def end(self, text: str) -> int | None:
         """How many characters of the next piece belong to the object, once its last one is among them."""
@@ -27,6 +36,8 @@ class Span:
                 self._in_string = True
             elif character in "{[":
                 self.depth += 1
+                if self.is_too_deep:
+                    return None
             elif character in "}]":
                 self.depth -= 1
                 if self.depth == 0:

@@ -113,6 +113,19 @@ def test_a_long_answer_that_looks_like_a_call_is_read_once(begin: str) -> None:
     assert time.process_time() - started < 2.0
 
 
+@pytest.mark.parametrize("text", ["", '{"x": "'])
+def test_calls_within_calls_are_not_read_over_and_over(text: str) -> None:
+    chunks = [
+        *(["<tool_call>", text] if text else []),
+        *["<tool_call>", "{"] * 2500,
+        '"}' if text else "",
+        *["}"] * 2500,
+    ]
+    started = time.process_time()
+    assert joined(read(HERMES, chunks)) == ("".join(chunks), [])
+    assert time.process_time() - started < 2.0
+
+
 def test_only_the_first_call_counts_where_one_is_wanted() -> None:
     answer = f"<tool_call>{ONE}</tool_call><tool_call>{OTHER}</tool_call>"
     assert [name for name, _ in joined(read(HERMES, [answer], many=False))[1]] == ["weather"]
