@@ -35,11 +35,12 @@ Span = tuple[float, float]
 @dataclass(frozen=True)
 class Extent:
     probes: int
-    phases: int
+    rounds: int
+    """Each is quiet, loading, loading, quiet: rows get slower as they grow, in both alike."""
 
 
-FULL = Extent(probes=24, phases=2)
-QUICK = Extent(probes=4, phases=1)
+FULL = Extent(probes=24, rounds=1)
+QUICK = Extent(probes=4, rounds=1)
 
 
 class Bench:
@@ -139,11 +140,13 @@ def find(bench: Bench, extent: Extent) -> dict[str, float]:
     quiet: list[Span] = []
     loads: list[Span] = []
     with Running(bench) as running:
-        for _ in range(extent.phases):
+        for is_loading in (False, True, True, False) * extent.rounds:
+            if is_loading:
+                loads += bench.load_for(PHASE_S)
+                continue
             began = time.perf_counter()
             time.sleep(PHASE_S)
             quiet.append((began, time.perf_counter()))
-            loads += bench.load_for(PHASE_S)
         busy = bench.added_time(extent.probes // 2)
         gaps = running.gaps()
     calm, disturbed = during(gaps, quiet), during(gaps, loads)

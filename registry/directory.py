@@ -168,19 +168,23 @@ class DirectoryStore:
             with suppress(FileNotFoundError):
                 os.unlink(name)
 
-    def _entries(self, folder: str) -> Iterator[tuple[str, bool]]:
+    def _entries(self, folder: str, start_after: str = "") -> Iterator[tuple[str, bool]]:
+        """Names and whether they are folders, without those all of whose keys come before `start_after`."""
+        base = f"{folder}/" if folder else ""
+        start = start_after.removeprefix(base).partition("/")[0] if start_after.startswith(base) else ""
         try:
             with os.scandir(self.root / folder) as entries:
                 for entry in entries:
-                    if not entry.name.startswith("."):
+                    is_passed = entry.name < start and not start.startswith(entry.name)
+                    if not is_passed and not entry.name.startswith("."):
                         yield entry.name, entry.is_dir()
         except (FileNotFoundError, NotADirectoryError):
             return
 
     def _walk(self, folder: str, start_after: str) -> Iterator[str]:
         """Keys below `folder` in key order: a folder sorts as its name plus '/', like the keys it holds."""
-        base = f"{folder}/" if folder else ""
-        names = sorted(f"{base}{name}/" if is_folder else base + name for name, is_folder in self._entries(folder))
+        base, entries = f"{folder}/" if folder else "", self._entries(folder, start_after)
+        names = sorted(f"{base}{name}/" if is_folder else base + name for name, is_folder in entries)
         for name in names:
             if not name.endswith("/"):
                 yield name

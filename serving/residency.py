@@ -226,6 +226,7 @@ class Residency:
                 return
             seat.is_loading = True
         started = self._clock()
+        self._turns.take()
         try:
             adapter = seat.make(lambda num_bytes: self._reserve(seat, num_bytes))
         except LorimerError as error:

@@ -37,7 +37,8 @@ class Turns:
         A worker that waits for a network needs little of any core: it neither waits here nor holds a step up.
         """
         if self._has_waited():
-            self.leave()
+            with self._changed:
+                self._end_turn()
             return
         with self._changed:
             if self._has_turn and self._clock() < self._until:
@@ -54,7 +55,8 @@ class Turns:
             self._own.came = self._clock(), time.thread_time()
 
     def leave(self) -> None:
-        """This thread's work is done."""
+        """This thread's work is done; what it does until it has some again is nobody's."""
+        self._own.came = None
         with self._changed:
             self._end_turn()
 
@@ -71,7 +73,7 @@ class Turns:
 
     def _has_waited(self) -> bool:
         now, worked = self._clock(), time.thread_time()
-        came, had_worked = getattr(self._own, "came", (now, worked))
+        came, had_worked = getattr(self._own, "came", None) or (now, worked)
         self._own.came = now, worked
         return now - came > WAITED * (worked - had_worked) + TURN_S
 

@@ -23,7 +23,7 @@ from serving.gateway.tracing import Tracing
 MAX_REMEMBERED = 65_536
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answered:
     """Who answered an earlier request."""
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry.directory import TEMPORARY, DirectoryStore
-from registry.errors import Invalid, Unavailable
+from registry.errors import Invalid, LorimerError, Unavailable
 
 
 def test_no_space_leaves_nothing_visible(directory_store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +75,19 @@ def test_empty_folders_go_and_come_back_under_load(directory_store: DirectorySto
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(churn, range(4)))
     assert [path.name for path in directory_store.root.iterdir()] == [TEMPORARY]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.sets(st.text("ab-.0/", min_size=1, max_size=5), max_size=12),
+    start=st.text("ab-.0/", max_size=6),
+)
+def test_a_listing_starts_where_it_is_told(names: set[str], start: str) -> None:
+    with TemporaryDirectory() as root:
+        store = DirectoryStore(Path(root))
+        keys = []
+        for name in sorted(names):
+            with suppress(LorimerError):
+                if store.create(f"l/{name}", b""):
+                    keys.append(f"l/{name}")
+        assert list(store.list("l/", start_after=f"l/{start}")) == sorted(key for key in keys if key > f"l/{start}")

@@ -87,6 +87,27 @@ def test_a_step_waits_no_longer_than_a_turn_for_a_worker_that_hangs() -> None:
     thread.join(10)
 
 
+def test_work_that_begins_long_after_the_last_waits_like_any_other() -> None:
+    """A pause between two pieces of work is no wait for a network."""
+    stage = Stage()
+
+    def work_twice() -> None:
+        for _ in range(2):
+            stage.work(1)
+            time.sleep(10 * TURN_S)
+
+    thread = threading.Thread(target=work_twice)
+    thread.start()
+    for given in range(2):
+        while not stage.turns._waiting:
+            time.sleep(0.001)
+        assert len(stage.seen) == given
+        stage.turns.give()
+        while len(stage.seen) == given:
+            time.sleep(0.001)
+    thread.join(10)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_those_who_leave_give_the_rest_of_their_turn_back(workers: int) -> None:
     stage = Stage()
