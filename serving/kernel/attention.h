@@ -7,6 +7,8 @@
 #include <math.h>
 
 #include "band.h"
+#include "exponential.h"
+#include "pair.h"
 
 typedef struct {
     const Number *queries; /* (count, head_dim) */
@@ -15,7 +17,11 @@ typedef struct {
     int64_t positions, head_dim;
     float *scores; /* (count in whole bands, stride), for every position and some to spare */
     int64_t stride;
+    float *totals; /* (count,) */
 } Look;
+
+/* how much query q wants of each position's value, up to a factor: rounded, in the place of its scores */
+static inline Number *weights_of(const Look *look, int64_t q) { return (Number *)(look->scores + q * look->stride); }
 
 /* scores = queries . keys */
 static void weigh(const Look *look) {
@@ -39,10 +45,11 @@ static void weigh(const Look *look) {
     }
 }
 
-/* in place: exponentials of the scaled scores over their sum in [first, last), zeros around it up to `until`, in whole
-   vectors */
-static void softmax(float *scores, int64_t first, int64_t last, int64_t until, float scaling) {
+/* scores -> weights: exponentials of what they are, scaled, below the peak of [first, last), and zeros around it up to
+   `until`, in whole vectors; returns the total of the weights */
+static float soften(float *scores, int64_t first, int64_t last, int64_t until, float scaling) {
     const int64_t end = (until + WIDTH - 1) / WIDTH * WIDTH;
+    Number *weights = (Number *)scores; /* which take no more room: none overwrites a score that is still to be read */
     for (int64_t p = 0; p < first; p++) scores[p] = -INFINITY;
     for (int64_t p = last; p < end; p++) scores[p] = -INFINITY;
     Lanes peaks = (Lanes){} - INFINITY, totals = {};
@@ -53,31 +60,62 @@ static void softmax(float *scores, int64_t first, int64_t last, int64_t until, f
     float peak = peaks[0];
     for (int i = 1; i < WIDTH; i++) peak = peaks[i] > peak ? peaks[i] : peak;
     for (int64_t p = 0; p < end; p += WIDTH) {
-        const Lanes lanes = exponential((load_floats(scores + p) - peak) * scaling);
-        store_floats(scores + p, lanes);
-        totals += lanes;
+        store(weights + p, exponential((load_floats(scores + p) - peak) * scaling));
+        totals += load(weights + p);
     }
-    const float share = 1 / sum(totals);
-    for (int64_t p = 0; p < end; p += WIDTH) store_floats(scores + p, load_floats(scores + p) * share);
+    return sum(totals);
 }
 
-/* out = sum over positions of scores[p] * values[p], for up to four queries from q on and 64 columns of the values */
+/* out = sum over positions of weights[p] * values[p] / total, for up to four queries from q on and 64 columns */
+#ifdef NATIVE_BF16
+
 INLINE void blend(const int count, const Look *look, int64_t q, int64_t column, Number *const *out) {
-    const float *scores = look->scores + q * look->stride;
-    Lanes sums[TILE][4] = {};
-    for (int64_t p = 0; p < look->positions; p++) {
-        Lanes value[4];
-        load_two(look->values + p * look->head_dim + column, value);
-        load_two(look->values + p * look->head_dim + column + 2 * WIDTH, value + 2);
-#pragma GCC unroll 4
-        for (int m = 0; m < count; m++)
-#pragma GCC unroll 4
-            for (int lane = 0; lane < 4; lane++) sums[m][lane] += scores[m * look->stride + p] * value[lane];
-    }
+    const int64_t width = look->head_dim;
+    Partial sums[TILE][LANES];
 #pragma GCC unroll 4
     for (int m = 0; m < count; m++)
-        for (int lane = 0; lane < 4; lane += 2) store_two(out[q + m] + column + lane * WIDTH, sums[m] + lane);
+#pragma GCC unroll 4
+        for (int lane = 0; lane < LANES; lane++) sums[m][lane] = nothing();
+    for (int64_t p = 0; p < look->positions; p += 2) {
+        const Number *value = look->values + p * width + column;
+        __m512bh pairs[LANES];
+        bring_together(LANES, value, value + width, LANES * WIDTH, p + 1 < look->positions, pairs);
+#pragma GCC unroll 4
+        for (int m = 0; m < count; m++) {
+            int32_t two;
+            memcpy(&two, weights_of(look, q + m) + p, sizeof two);
+#pragma GCC unroll 4
+            for (int lane = 0; lane < LANES; lane++)
+                sums[m][lane] = _mm512_dpbf16_ps(sums[m][lane], (__m512bh)_mm512_set1_epi32(two), pairs[lane]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int m = 0; m < count; m++) {
+        const float share = 1 / look->totals[q + m];
+        for (int lane = 0; lane < LANES; lane++)
+            store(out[q + m] + column + lane * WIDTH, (Lanes)sums[m][lane] * share);
+    }
 }
+
+#else
+
+INLINE void blend(const int count, const Look *look, int64_t q, int64_t column, Number *const *out) {
+    Lanes sums[TILE][4] = {};
+    for (int64_t p = 0; p < look->positions; p++) {
+        const Number *value = look->values + p * look->head_dim + column;
+#pragma GCC unroll 4
+        for (int lane = 0; lane < 4; lane++) {
+            const Lanes lanes = load(value + lane * WIDTH);
+#pragma GCC unroll 4
+            for (int m = 0; m < count; m++) sums[m][lane] += widen(weights_of(look, q + m)[p]) * lanes;
+        }
+    }
+    for (int m = 0; m < count; m++)
+        for (int lane = 0; lane < 4; lane++)
+            store(out[q + m] + column + lane * WIDTH, sums[m][lane] / look->totals[q + m]);
+}
+
+#endif
 
 /* out: (count,) places of (head_dim,) each */
 static void mix(const Look *look, Number *const *out) {
@@ -96,8 +134,8 @@ static void mix(const Look *look, Number *const *out) {
         for (int64_t q = 0; q < look->count; q++) {
             float total = 0;
             for (int64_t p = 0; p < look->positions; p++)
-                total += look->scores[q * look->stride + p] * widen(look->values[p * width + column]);
-            out[q][column] = narrow(total);
+                total += widen(weights_of(look, q)[p]) * widen(look->values[p * width + column]);
+            out[q][column] = narrow(total / look->totals[q]);
         }
 }
 

@@ -1,13 +1,13 @@
 /* Sixteen rows of x against four weight rows, for processors with bfloat16 dot products. The bits are those of tile.h.
 
-   There a vector holds 32 neighbours of one dot, and its sixteen sums are added up for every output: a sixth of the time.
+   There a vector holds 16 neighbours of one dot, and its eight sums are added up for every output: a sixth of the time.
    Here a vector holds 8 neighbours of four tokens' dots, so that a quarter of the adding up is left:
 
-        packed x    t0 t1 t2 t3 | t4 t5 t6 t7 | ...    8 numbers each, from one quarter of a step of 32
+        packed x    t0 t1 t2 t3 | t4 t5 t6 t7 | ...    8 numbers each, from one side of every 16
         weight      w  w  w  w                         the same 8 numbers of one weight row, for all tokens
 
-   Tokens are packed quarter by quarter. The sixteen sums a dot has in tile.h are of pairs of numbers, 32 numbers apart:
-   a pass over one quarter gives four of them, for all tokens and weight rows. They are added up in tile.h's order. */
+   Tokens are packed side by side. The eight sums a dot has in tile.h are of pairs of numbers, 16 numbers apart: a pass
+   over one side gives four of them, for all tokens and weight rows. They are added up in tile.h's order. */
 #ifndef BAND_H
 #define BAND_H
 
@@ -17,8 +17,8 @@
 
 #ifdef NATIVE_BF16
 
-#define QUARTERS 4
-#define EIGHT 8 /* numbers of a quarter of a step */
+#define SIDES 2
+#define SIDE 8 /* numbers of a side */
 #define GROUPS (BAND / TILE)
 
 /* how many rows go by bands; a band more than a quarter empty is slower than tiles */
@@ -27,35 +27,35 @@ static inline int64_t banded(int64_t rows, int64_t length) {
     return length % STEP ? 0 : rows - whole > BAND - TILE ? rows : whole;
 }
 
-/* one row of x to its place in its band: (quarters, steps, BAND, EIGHT) */
+/* one row of x to its place in its band: (sides, halves of a step, BAND, SIDE) */
 static inline void pack(const Number *x, int64_t row, int64_t length, Number *packed) {
-    const int64_t steps = length / STEP;
-    Number *band = packed + row / BAND * BAND * length + row % BAND * EIGHT;
-    for (int64_t step = 0; step < steps; step++)
-        for (int64_t quarter = 0; quarter < QUARTERS; quarter++)
-            memcpy(band + (quarter * steps + step) * BAND * EIGHT, x + row * length + step * STEP + quarter * EIGHT,
-                   EIGHT * sizeof(Number));
+    const int64_t halves = length / HALF;
+    Number *band = packed + row / BAND * BAND * length + row % BAND * SIDE;
+    for (int64_t half = 0; half < halves; half++)
+        for (int64_t side = 0; side < SIDES; side++)
+            memcpy(band + (side * halves + half) * BAND * SIDE, x + row * length + half * HALF + side * SIDE,
+                   SIDE * sizeof(Number));
 }
 
-/* partial[g][n]: four sums for each of four tokens, from one quarter of the steps; fetches a line at each */
-INLINE void pass(int64_t quarter, const Number *band, const Number *const *w, int64_t length,
-                 Partial (*partial)[TILE], const char *ahead) {
-    const int64_t steps = length / STEP;
-    const Number *x = band + quarter * steps * BAND * EIGHT;
+/* partial[g][n]: four sums for each of four tokens, from one side; fetches a line at each half of a step */
+INLINE void pass(int64_t side, const Number *band, const Number *const *w, int64_t length, Partial (*partial)[TILE],
+                 const char *ahead) {
+    const int64_t halves = length / HALF;
+    const Number *x = band + side * halves * BAND * SIDE;
 #pragma GCC unroll 4
     for (int g = 0; g < GROUPS; g++)
 #pragma GCC unroll 4
         for (int n = 0; n < TILE; n++) partial[g][n] = nothing();
-    for (int64_t step = 0; step < steps; step++, x += BAND * EIGHT) {
-        if (ahead) __builtin_prefetch(ahead + step * LINE, 0, 2);
+    for (int64_t half = 0; half < halves; half++, x += BAND * SIDE) {
+        if (ahead) __builtin_prefetch(ahead + half * LINE, 0, 2);
         __m512bh right[TILE];
 #pragma GCC unroll 4
         for (int n = 0; n < TILE; n++)
             right[n] = (__m512bh)_mm512_broadcast_i32x4(
-                _mm_loadu_si128((const __m128i *)(w[n] + step * STEP + quarter * EIGHT)));
+                _mm_loadu_si128((const __m128i *)(w[n] + half * HALF + side * SIDE)));
 #pragma GCC unroll 4
         for (int g = 0; g < GROUPS; g++) {
-            const __m512bh left = (__m512bh)_mm512_loadu_si512(x + g * TILE * EIGHT);
+            const __m512bh left = (__m512bh)_mm512_loadu_si512(x + g * TILE * SIDE);
 #pragma GCC unroll 4
             for (int n = 0; n < TILE; n++) partial[g][n] = _mm512_dpbf16_ps(partial[g][n], left, right[n]);
         }
@@ -74,26 +74,19 @@ INLINE Partial gather(const Partial *partial) {
 /* out[m * stride + n] for the band's rows; fetches as many lines from `ahead`, if any, as the weight rows have */
 static void meet(const Number *band, const Number *const *w, int64_t length, float *out, int64_t stride,
                  const char *ahead) {
-    const int64_t lines = length / STEP * LINE;
-    Partial first[GROUPS][TILE], second[GROUPS][TILE], half[GROUPS];
-    for (int quarter = 0; quarter < QUARTERS / 2; quarter++) {
-        pass(quarter, band, w, length, first, ahead ? ahead + 2 * quarter * lines : 0);
-        pass(quarter + QUARTERS / 2, band, w, length, second, ahead ? ahead + (2 * quarter + 1) * lines : 0);
-#pragma GCC unroll 4
-        for (int g = 0; g < GROUPS; g++) {
-#pragma GCC unroll 4
-            for (int n = 0; n < TILE; n++) second[g][n] = _mm512_add_ps(first[g][n], second[g][n]);
-            const Partial sums = gather(second[g]);
-            half[g] = quarter ? _mm512_add_ps(half[g], sums) : sums;
-        }
-    }
+    Partial left[GROUPS][TILE], right[GROUPS][TILE];
+    pass(0, band, w, length, left, ahead);
+    pass(1, band, w, length, right, ahead ? ahead + length / HALF * LINE : 0);
 #pragma GCC unroll 4
     for (int g = 0; g < GROUPS; g++) {
+#pragma GCC unroll 4
+        for (int n = 0; n < TILE; n++) right[g][n] = _mm512_add_ps(left[g][n], right[g][n]);
+        const Partial sums = gather(right[g]);
         float *to = out + g * TILE * stride;
-        _mm_storeu_ps(to, _mm512_castps512_ps128(half[g]));
-        _mm_storeu_ps(to + stride, _mm512_extractf32x4_ps(half[g], 1));
-        _mm_storeu_ps(to + 2 * stride, _mm512_extractf32x4_ps(half[g], 2));
-        _mm_storeu_ps(to + 3 * stride, _mm512_extractf32x4_ps(half[g], 3));
+        _mm_storeu_ps(to, _mm512_castps512_ps128(sums));
+        _mm_storeu_ps(to + stride, _mm512_extractf32x4_ps(sums, 1));
+        _mm_storeu_ps(to + 2 * stride, _mm512_extractf32x4_ps(sums, 2));
+        _mm_storeu_ps(to + 3 * stride, _mm512_extractf32x4_ps(sums, 3));
     }
 }
 

@@ -212,6 +212,7 @@ static void attend(const Stack *stack, const Layer *layer, const Step *step, int
     const int64_t earliest = step->positions[begin] + 1, until = step->positions[end - 1] + 1;
     /* from a whole vector on, so that sums add up in the same order whatever the block */
     const int64_t from = layer->window && earliest > layer->window ? (earliest - layer->window) / WIDTH * WIDTH : 0;
+    float totals[count];
     const Look look = {
         .queries = room->queries + (kv_head * step->num_tokens + begin) * group * width,
         .count = count,
@@ -221,13 +222,14 @@ static void attend(const Stack *stack, const Layer *layer, const Step *step, int
         .head_dim = width,
         .scores = room->scores + omp_get_thread_num() * room->scores_rows * room->scores_stride,
         .stride = room->scores_stride,
+        .totals = totals,
     };
     Number *out[count];
     weigh(&look);
     for (int64_t q = 0; q < count; q++) {
         const int64_t token = begin + q / group, last = step->positions[token] + 1;
         const int64_t first = layer->window && last > layer->window ? last - layer->window - from : 0;
-        softmax(look.scores + q * look.stride, first, last - from, until - from, stack->scaling);
+        totals[q] = soften(look.scores + q * look.stride, first, last - from, until - from, stack->scaling);
         out[q] = room->mixed + (token * stack->heads + kv_head * group + q % group) * width;
     }
     mix(&look, out);

@@ -15,44 +15,49 @@
 #ifdef NATIVE_BF16
 
 #define STEP 32
+#define HALF 16 /* numbers of a dot that meet at once: eight sums */
 
-INLINE void grow(const int rows, const Number *const *w, const Number *const *x, int64_t k, __mmask32 mask,
-                 Partial (*partial)[TILE]) {
-    __m512i right[TILE];
+typedef __m256 Eight; /* sums of one dot */
+
+/* the numbers of `mask` from k on, of every dot */
+INLINE void grow(const int rows, const Number *const *w, const Number *const *x, int64_t k, __mmask16 mask,
+                 Eight (*partial)[TILE]) {
+    __m256i right[TILE];
 #pragma GCC unroll 4
-    for (int n = 0; n < TILE; n++) right[n] = _mm512_maskz_loadu_epi16(mask, w[n] + k);
+    for (int n = 0; n < TILE; n++) right[n] = _mm256_maskz_loadu_epi16(mask, w[n] + k);
 #pragma GCC unroll 4
     for (int m = 0; m < rows; m++) {
-        const __m512i left = _mm512_maskz_loadu_epi16(mask, x[m] + k);
+        const __m256i left = _mm256_maskz_loadu_epi16(mask, x[m] + k);
 #pragma GCC unroll 4
         for (int n = 0; n < TILE; n++)
-            partial[m][n] = _mm512_dpbf16_ps(partial[m][n], (__m512bh)left, (__m512bh)right[n]);
+            partial[m][n] = _mm256_dpbf16_ps(partial[m][n], (__m256bh)left, (__m256bh)right[n]);
     }
 }
 
 /* the sums of four vectors at once */
-INLINE __m128 total(const Partial *partial) {
-    __m256 half[TILE];
+INLINE __m128 total(const Eight *partial) {
+    __m128 half[TILE];
 #pragma GCC unroll 4
     for (int i = 0; i < TILE; i++)
-        half[i] = _mm256_add_ps(_mm512_castps512_ps256(partial[i]), _mm512_extractf32x8_ps(partial[i], 1));
-    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
-    return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+        half[i] = _mm_add_ps(_mm256_castps256_ps128(partial[i]), _mm256_extractf128_ps(partial[i], 1));
+    return _mm_hadd_ps(_mm_hadd_ps(half[0], half[1]), _mm_hadd_ps(half[2], half[3]));
 }
 
 INLINE void tile(const int rows, const Number *const *w, const Number *const *x, int64_t length, float *out,
                  int64_t stride, const char *ahead, int lines) {
-    Partial partial[TILE][TILE];
+    Eight partial[TILE][TILE];
 #pragma GCC unroll 4
     for (int m = 0; m < rows; m++)
 #pragma GCC unroll 4
-        for (int n = 0; n < TILE; n++) partial[m][n] = nothing();
+        for (int n = 0; n < TILE; n++) partial[m][n] = _mm256_setzero_ps();
     int64_t k = 0;
     for (; k + STEP <= length; k += STEP) {
         for (int line = 0; line < lines; line++, ahead += LINE) __builtin_prefetch(ahead, 0, 2);
-        grow(rows, w, x, k, ~0u, partial);
+        grow(rows, w, x, k, 0xffff, partial);
+        grow(rows, w, x, k + HALF, 0xffff, partial);
     }
-    if (k < length) grow(rows, w, x, k, (1u << (length - k)) - 1, partial);
+    for (; k < length; k += HALF)
+        grow(rows, w, x, k, length - k < HALF ? (1u << (length - k)) - 1 : 0xffff, partial);
 #pragma GCC unroll 4
     for (int m = 0; m < rows; m++) _mm_storeu_ps(out + m * stride, total(partial[m]));
 }
