@@ -109,6 +109,11 @@ class Jobs:
         jobs = [self.get(key) for key in self._store.folders(f"{self._prefix}/")]
         return sorted(jobs, key=lambda job: (job.created_at, job.key))
 
+    def history(self, key: str, after: int = 0) -> Sequence[Event[Op]]:
+        """What happened to a job, in order: its events with a number greater than `after`."""
+        self.get(key)
+        return list(self._log(key).tail(after + 1))
+
     def claim(self, worker: str, lease_s: float) -> Job | None:
         """Take the oldest job that waits or whose worker fell silent; None when there is nothing to do."""
         for job in self.list():
@@ -129,8 +134,9 @@ class Jobs:
     def succeed(self, job: Job, result: dict[str, Any]) -> Job:
         return self._act(job, Finish(state="succeeded", result=result))
 
-    def fail(self, job: Job, error: str) -> Job:
-        return self._act(job, Finish(state="failed", error=error))
+    def fail(self, job: Job, error: str, result: dict[str, Any] | None = None) -> Job:
+        """`result` is for programs what `error` is for people: a `code`, a `param`, whatever the kind of job agrees."""
+        return self._act(job, Finish(state="failed", error=error, result=result or {}))
 
     def cancel(self, key: str, *, reason: str = "") -> Job:
         """Cancel a job that has not finished; its worker learns of it at its next renewal."""
