@@ -8,6 +8,7 @@ So an upload or a deletion that is cut short leaves nothing that can be seen.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,13 @@ from registry.canonical import canonical, sha256_file
 from registry.errors import Corrupt, NotFound, Unavailable
 from registry.manifest import FileEntry
 from registry.names import check_name
+from registry.parallel import at_once
 from registry.store import Store, create_surely
 from registry.transfer import Meter, upload
 from registry.ulid import ulid
 
+BATCH = 64
+"""Records read at once."""
 _ID = re.compile(r"file-[0-9a-z]{26}")
 
 
@@ -79,7 +83,7 @@ class Files:
         ids.sort(reverse=newest_first)
         if after:
             ids = [id for id in ids if (id < after if newest_first else id > after)]
-        return list(islice(self._found(ids), limit))
+        return tuple(islice(self._found(ids), limit))
 
     def fetch(self, id: str, path: Path) -> File:
         """Write the file's bytes to `path`; Corrupt when they are not what was uploaded."""
@@ -87,13 +91,12 @@ class Files:
         self._store.fetch(self._content(id), path)
         if sha256_file(path) != file.sha256:
             path.unlink(missing_ok=True)
-            raise Corrupt(f"{self._content(id)} is damaged: its bytes do not have the sha256 of its record")
+            raise self._damaged(file)
         return file
 
     def chunks(self, id: str) -> Iterator[bytes]:
-        """The file's bytes as a stream. NotFound before the first."""
-        self.get(id)
-        return self._store.chunks(self._content(id))
+        """The file's bytes as a stream; Corrupt instead of its end when they are not what was uploaded."""
+        return self._checked(self.get(id))
 
     def delete(self, id: str) -> None:
         """Take the file out, record first."""
@@ -102,11 +105,30 @@ class Files:
         self._store.delete(self._content(id))
 
     def _found(self, ids: Sequence[str]) -> Iterator[File]:
-        for id in ids:
-            try:
-                yield self.get(id)
-            except NotFound:  # its upload has not ended, or it was just taken out
-                continue
+        for first in range(0, len(ids), BATCH):
+            yield from (file for file in at_once(self._find, ids[first : first + BATCH]) if file is not None)
+
+    def _find(self, id: str) -> File | None:
+        """None while its upload has not ended, and once it is taken out."""
+        try:
+            return self.get(id)
+        except NotFound:
+            return None
+
+    def _checked(self, file: File) -> Iterator[bytes]:
+        """Every chunk waits for the next, so that the last is given only when all are known to be right."""
+        state, waiting = hashlib.sha256(), b""
+        for chunk in self._store.chunks(self._content(file.id)):
+            state.update(chunk)
+            if waiting:
+                yield waiting
+            waiting = chunk
+        if state.hexdigest() != file.sha256:
+            raise self._damaged(file)
+        yield waiting
+
+    def _damaged(self, file: File) -> Corrupt:
+        return Corrupt(f"{self._content(file.id)} is damaged: its bytes do not have the sha256 of its record")
 
     def _content(self, id: str) -> str:
         return f"{self._prefix}/{id}/content"

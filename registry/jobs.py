@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from threading import Lock
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ from registry.names import check_name
 from registry.store import Store
 
 MAX_ATTEMPTS = 5
+FOLD = 2
+"""Of `fold`: checkpoints that another one made are passed over."""
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 State = Literal["absent", "queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -56,6 +59,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     state: State = "absent"
     worker: str | None = None
     attempt: int = 0
+    started_at: float = 0.0
+    """When the latest claim was made."""
     lease_s: float = 0.0
     lease_until: float = 0.0
     progress: dict[str, Any] = {}
@@ -63,6 +68,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     created_at: float = 0.0
     updated_at: float = 0.0
+    num_events: int = 0
     created: bool = False
 
     @property
@@ -109,10 +115,10 @@ class Jobs:
         jobs = [self.get(key) for key in self._store.folders(f"{self._prefix}/")]
         return sorted(jobs, key=lambda job: (job.created_at, job.key))
 
-    def history(self, key: str, after: int = 0) -> Sequence[Event[Op]]:
-        """What happened to a job, in order: its events with a number greater than `after`."""
-        self.get(key)
-        return list(self._log(key).tail(after + 1))
+    def history(self, key: str, after: int = 0, before: int | None = None) -> Sequence[Event[Op]]:
+        """What happened to a job, in order: its events whose numbers lie between these two."""
+        last = self.get(key).num_events if before is None else before - 1
+        return list(islice(self._log(key).tail(after + 1), max(last - after, 0)))
 
     def claim(self, worker: str, lease_s: float) -> Job | None:
         """Take the oldest job that waits or whose worker fell silent; None when there is nothing to do."""
@@ -193,6 +199,7 @@ class Jobs:
                     op_type=Op,
                     initial=Job(key=key),
                     apply=fold,
+                    fold_version=FOLD,
                 )
             return self._logs[key]
 
@@ -201,7 +208,7 @@ def fold(job: Job, event: Event[Op]) -> Job:
     """One event applied."""
     for op in event.ops:
         job = _apply(job, event, op)
-    return msgspec.structs.replace(job, updated_at=event.time)
+    return msgspec.structs.replace(job, updated_at=event.time, num_events=event.n)
 
 
 def _apply(job: Job, event: Event[Op], op: Op) -> Job:
@@ -215,6 +222,7 @@ def _apply(job: Job, event: Event[Op], op: Op) -> Job:
                 state="running",
                 worker=op.worker,
                 attempt=job.attempt + 1,
+                started_at=event.time,
                 lease_s=op.lease_s,
                 lease_until=event.time + op.lease_s,
             )
