@@ -33,6 +33,8 @@ class Answer(Row):
     first_token_at: float | None = None
     num_virtual: int = field(init=False)
     """The adapter's virtual tokens, at the head of the row. No usage, score, feature or penalty counts them."""
+    num_cached: int = 0
+    """Tokens of the prompt that were computed already when the row began."""
     _knows_prompt: bool = False
     """Everything asked of the prompt is known; computing it again after preemption adds nothing."""
     _hidden_sum: Tensor | None = None
@@ -83,6 +85,8 @@ class Answer(Row):
 
     def resume(self, length: int, marks: Sequence[object]) -> None:
         super().resume(length, marks)
+        if self.started_at is None:
+            self.num_cached = max(length - self.num_virtual, 0)
         if not self._knows_prompt:
             self._scores = []
             last = self.marks[-1] if self.marks and self.request.want_features else None
@@ -145,7 +149,7 @@ class Answer(Row):
         compared = scored and self.request.prompt_logprobs is not None
         return Finished(
             reason=reason,
-            usage=Usage(len(self.request.prompt), self.num_generated),
+            usage=Usage(len(self.request.prompt), self.num_generated, self.num_cached),
             timings=self._timings(),
             error=error,
             features=self._features() if whole else None,

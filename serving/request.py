@@ -99,6 +99,8 @@ class Request:
 class Usage:
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt: computed already, for an earlier request of the same tenant and adapter."""
 
 
 @dataclass(frozen=True)

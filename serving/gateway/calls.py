@@ -63,9 +63,10 @@ class Call:
     def usage(self) -> Usage:
         """What was read and written; a prompt answered several times counts once."""
         rows = self.generation.rows
-        ended = [row.finished for row in rows if row.finished is not None]
-        read = sum(len(row.request.prompt) for row in rows[:: self.question.per_prompt])
-        return Usage(read, sum(each.usage.completion_tokens for each in ended))
+        written = sum(row.finished.usage.completion_tokens for row in rows if row.finished is not None)
+        firsts = rows[:: self.question.per_prompt]
+        cached = sum(row.finished.usage.cached_tokens for row in firsts if row.finished is not None)
+        return Usage(sum(len(row.request.prompt) for row in firsts), written, cached)
 
 
 @dataclass(frozen=True, eq=False)

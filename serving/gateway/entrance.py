@@ -51,7 +51,7 @@ class Entrance:
             self._latest = self._clock()
         self.in_flight += 1
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(_as_routed(scope), exchange.receive, exchange.send)
             if exchange.status >= HTTPStatus.BAD_REQUEST and not exchange.body_over:
                 await _swallow(receive)
         except BaseException as error:
@@ -66,6 +66,11 @@ class Entrance:
     def quiet_s(self) -> float:
         """Seconds since a request came that was no probe."""
         return self._clock() - self._latest
+
+
+def _as_routed(scope: Scope) -> Scope:
+    """HEAD is a GET whose body the server leaves out."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # type: ignore[return-value]
 
 
 async def _swallow(receive: Receive) -> None:

@@ -63,20 +63,26 @@ def test_a_running_row_is_freed(running: Running, stream: bool) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_many_rows_of_one_request_are_freed_together(running: Running, stream: bool) -> None:
     settle(running)
-    connection = connect(running, stream=stream, n=16)
-    wait(lambda: rows(running)[0] == 16)
-    connection.close()
-    assert wait(lambda: rows(running) == (0, 0, 0)) < 5 * WITHIN_S
+    took = []
+    for _ in range(5):
+        connection = connect(running, stream=stream, n=16)
+        wait(lambda: rows(running)[0] == 16)
+        connection.close()
+        took.append(wait(lambda: rows(running) == (0, 0, 0)))
+    assert statistics.median(took) < WITHIN_S
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_waiting_row_is_freed(start: Callable[..., Running], stream: bool) -> None:
     running = start(max_batch=1, max_waiting=4)
+    took = []
     with busy(running, 1):
-        connection = connect(running, stream=stream)
-        wait(lambda: rows(running) == (1, 1, 2))
-        connection.close()
-        assert wait(lambda: rows(running) == (1, 0, 1)) < 5 * WITHIN_S
+        for _ in range(5):
+            connection = connect(running, stream=stream)
+            wait(lambda: rows(running) == (1, 1, 2))
+            connection.close()
+            took.append(wait(lambda: rows(running) == (1, 0, 1)))
+    assert statistics.median(took) < WITHIN_S
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -88,11 +94,14 @@ def test_a_request_whose_adapter_is_loading_is_freed(
     running = start()
     running.publish("slow", 3)
     monkeypatch.setattr(running.gateway.residency, "request", lambda *_: Future())
-    connection = connect(running, stream=stream, model="slow")
-    wait(lambda: rows(running)[2] == 1)
-    time.sleep(0.05)
-    connection.close()
-    assert wait(lambda: rows(running) == (0, 0, 0)) < 5 * WITHIN_S
+    took = []
+    for _ in range(5):
+        connection = connect(running, stream=stream, model="slow")
+        wait(lambda: rows(running)[2] == 1)
+        time.sleep(0.05)
+        connection.close()
+        took.append(wait(lambda: rows(running) == (0, 0, 0)))
+    assert statistics.median(took) < WITHIN_S
 
 
 def test_half_a_hang_up_is_one(running: Running) -> None:

@@ -4,6 +4,7 @@ import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,6 +18,14 @@ def test_health_ready_and_version(running: Running) -> None:
     told = running.http.get("/version").json()
     assert told["version"] == version("lorimer")
     assert told["base_weights"] == running.base.profile.identity.weights_sha256
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/openapi.json", "/nowhere"])
+def test_a_head_is_a_get_without_its_body(running: Running, path: str) -> None:
+    get, head = running.http.get(path), running.http.head(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert running.http.head("/v1/feedback").status_code == 405
 
 
 def test_draining_is_not_ready_but_healthy(fresh: Running) -> None:

@@ -136,6 +136,18 @@ def test_a_seed_reproduces_and_n_gives_several(running: Running) -> None:
     assert first["usage"]["prompt_tokens"] == second["usage"]["prompt_tokens"] < 60
 
 
+def test_usage_says_what_was_computed_before(running: Running) -> None:
+    words = "a prompt that is long enough to be kept, and so to be found again"
+    read = [running.chat("beta", words).json()["usage"] for _ in range(2)]
+    stream = running.chat("beta", words, stream=True, stream_options={"include_usage": True}).text
+    read.append(json.loads(stream.split("data: ")[-2])["usage"])
+    assert len({usage["prompt_tokens"] for usage in read}) == 1
+    cached = [usage["prompt_tokens_details"]["cached_tokens"] for usage in read]
+    assert cached[0] < read[0]["prompt_tokens"] // 2 < cached[1] == cached[2] < read[0]["prompt_tokens"]
+    other = running.chat("gamma", words).json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert other == 0, "another adapter's keys and values are others"
+
+
 def test_logprobs_spell_out_the_answer(running: Running) -> None:
     choice = running.chat("alpha", logprobs=True, top_logprobs=3, max_tokens=6).json()["choices"][0]
     content = choice["logprobs"]["content"]

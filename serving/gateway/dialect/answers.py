@@ -12,7 +12,7 @@ from serving.gateway.generation import Row
 from serving.gateway.wire.answer import Answer
 from serving.gateway.wire.chat import ChatChoice, ChunkChoice
 from serving.gateway.wire.completion import TextChoice
-from serving.gateway.wire.generation import FinishReason, Usage
+from serving.gateway.wire.generation import CachedTokens, FinishReason, Usage
 from serving.request import Event, Token
 
 Spell = Callable[[int], str]
@@ -48,6 +48,7 @@ def usage_of(call: Call) -> Usage:
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        prompt_tokens_details=CachedTokens(cached_tokens=usage.cached_tokens),
     )
 
 

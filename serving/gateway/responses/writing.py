@@ -19,6 +19,7 @@ from serving.gateway.responses.output import Output
 from serving.gateway.responses.question import ResponseQuestion
 from serving.gateway.tools.pieces import Pieces
 from serving.gateway.wire.chat import TokenLogprob
+from serving.gateway.wire.generation import CachedTokens
 from serving.gateway.wire.response import (
     IncompleteDetails,
     ModelResponse,
@@ -124,6 +125,7 @@ class Writer:
             input_tokens=usage.prompt_tokens,
             output_tokens=usage.completion_tokens,
             total_tokens=usage.prompt_tokens + usage.completion_tokens,
+            input_tokens_details=CachedTokens(cached_tokens=usage.cached_tokens),
         )
 
 

@@ -74,7 +74,14 @@ class Generate(Choosing, frozen=True, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
 
 
+class CachedTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of the prompt that were computed already, for an earlier request of the same tenant and adapter."""
+
+    cached_tokens: int = 0
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: CachedTokens = CachedTokens()

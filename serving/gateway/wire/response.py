@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from serving.gateway.wire.chat import TokenLogprob
-from serving.gateway.wire.generation import Choosing
+from serving.gateway.wire.generation import CachedTokens, Choosing
 from serving.gateway.wire.tool import MAX_TOOLS, FunctionName
 from serving.gateway.wire.values import Count, Metadata
 
@@ -133,10 +133,6 @@ class OutputCall(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
 
 
 OutputItem = OutputMessage | OutputCall
-
-
-class CachedTokens(msgspec.Struct, frozen=True, kw_only=True):
-    cached_tokens: int = 0
 
 
 class ReasoningTokens(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,12 @@ from serving.gateway.openapi.examples.example import (
 _QUESTION = {"role": "user", "content": "My router does not come back after the update."}
 _ANSWER = "Hold the reset button for ten seconds."
 _TEXT = "To reset the router,"
-_USAGE = {"prompt_tokens": 18, "completion_tokens": 9, "total_tokens": 27}
+_USAGE = {
+    "prompt_tokens": 18,
+    "completion_tokens": 9,
+    "total_tokens": 27,
+    "prompt_tokens_details": {"cached_tokens": 0},
+}
 _SCHEMA = {
     "name": "ticket",
     "schema": {
