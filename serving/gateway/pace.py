@@ -32,22 +32,26 @@ class Exchange:
     headers: Mapping[str, str]
     status: int = 0
     body_over: bool = False
+    num_bytes: int = 0
+    """Of the body, so far."""
 
     async def receive(self) -> ReceiveMessage:
         """Nothing but `http.disconnect` comes once the body is over; before that it is an error."""
         if self.body_over:
             return await self.receive_next()
+        allowed_s = self.patience.body_s + self.num_bytes / self.trace.bytes_per_s
         try:
-            async with timeout(self.patience.body_s - self.trace.elapsed_s()):
+            async with timeout(min(allowed_s - self.trace.elapsed_s(), self.patience.body_s)):
                 message = await self.receive_next()
         except TimeoutError as error:
             self.body_over = True
-            told = f"the body did not arrive within {self.patience.body_s:g} s"
+            told = f"the body did not arrive within {allowed_s:.4g} s"
             raise HTTPException(status_code=408, detail=told, headers={"connection": "close"}) from error
         if message["type"] != "http.request":
             self.body_over = True
             told = "the body broke off, or is not as long as its headers say"
             raise HTTPException(status_code=400, detail=told, headers={"connection": "close"})
+        self.num_bytes += len(message["body"])
         self.body_over = not message["more_body"]
         return message
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import uuid
@@ -28,6 +29,8 @@ class Trace:
     begun: dict[str, float] = field(default_factory=dict)
     """When each measured stage first began, by `time.perf_counter`."""
     started_at: float = field(default_factory=time.perf_counter)
+    bytes_per_s: float = math.inf
+    """Every byte of the body that has come gives the rest as much more time as it takes at this pace."""
     failure: BaseException | None = None
     headers: dict[str, str] = field(default_factory=dict)
     """For whatever response there will be, an error's too."""
