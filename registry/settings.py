@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stall_timeout_s: float = 60.0
     """A client that takes nothing of its answer for this long is given up."""
     max_body: int = 4 << 20
+    file_bytes: int = 512 << 20
+    """Most bytes of an uploaded file."""
     api_key_hashes: str = ""
     """SHA-256 in hex of bootstrap keys, separated by commas: every scope, this tenant. More: `lorimer keys`."""
     tls_cert: str = ""

@@ -5,12 +5,13 @@ Whoever files one has checked it; whoever claims one reads it here, and ignores 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from registry.errors import Invalid
+from registry.jobs import Job
 
 KIND = "fine-tune"
 
@@ -42,3 +43,12 @@ def read_tune_job(spec: Mapping[str, Any]) -> TuneJob:
         return msgspec.convert(dict(spec), TuneJob)
     except msgspec.ValidationError as error:
         raise Invalid(f"not a fine-tuning job: {error}", param="spec") from error
+
+
+def needed_by(jobs: Iterable[Job], file_id: str) -> Job | None:
+    """An unfinished fine-tuning job that reads this file."""
+    return next((job for job in jobs if not job.finished and _reads(job, file_id)), None)
+
+
+def _reads(job: Job, file_id: str) -> bool:
+    return job.spec.get("kind") == KIND and file_id in (job.spec.get("training_file"), job.spec.get("validation_file"))

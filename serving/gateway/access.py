@@ -88,6 +88,13 @@ def require_local(host: str) -> None:
         raise Forbidden(f"without keys only this machine may call, and by its own name, not as {named!r}", hint=hint)
 
 
+def require_same_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Forbidden for what a web page of another origin sent; for bodies that browsers let any page post."""
+    origin = connection.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
+        raise Forbidden(f"a page of {origin[:100]!r} may not do this", hint="call from a program, or from this host")
+
+
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

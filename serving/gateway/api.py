@@ -7,7 +7,6 @@ from litestar.params import FromPath
 
 from registry.adapters import Registry
 from registry.errors import NotFound
-from registry.jobs import Jobs
 from registry.log import Event
 from registry.ops import Op
 from registry.versions import AdapterState
@@ -88,9 +87,8 @@ async def drift(request: AnyRequest) -> Response[bytes]:
 
 @get("/api/jobs", opt={SCOPE: READ, OPERATION: Operation(answer=JobList)})
 async def list_jobs(request: AnyRequest) -> Response[bytes]:
-    """Retraining jobs: what asked for them, who works on them, and what came of them."""
-    registry = tenant_of(request).registry
-    jobs = await gateway_of(request).in_thread(Jobs(registry.store, registry.tenant, registry.clock).list)
+    """Retraining and fine-tuning jobs: what asked for them, who works on them, and what came of them."""
+    jobs = await gateway_of(request).in_thread(tenant_of(request).jobs.list)
     may_use = principal_of(request).may_use
     return respond(JobList(jobs=[job for job in jobs if may_use(str(job.spec.get("adapter", "")))]))
 

@@ -10,6 +10,8 @@ from serving.gateway import api, audit_route, capture_routes, embeddings, lora_v
 from serving.gateway.access import authorise, check_routes
 from serving.gateway.auditing import record_failure
 from serving.gateway.errors import handle
+from serving.gateway.files import route as files
+from serving.gateway.fine_tuning import route as fine_tuning
 from serving.gateway.gateway import Gateway
 from serving.gateway.openapi import route
 from serving.gateway.responses import route as responses
@@ -20,6 +22,8 @@ ROUTES = [
     *embeddings.ROUTES,
     *tokens.ROUTES,
     *lora_verbs.ROUTES,
+    *files.ROUTES,
+    *fine_tuning.ROUTES,
     *api.ROUTES,
     *audit_route.ROUTES,
     *capture_routes.ROUTES,

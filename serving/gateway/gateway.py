@@ -45,6 +45,7 @@ from serving.gateway.residency_metrics import ResidencyCollector
 from serving.gateway.tenancy import Monitor, Tenant, Tenants
 from serving.gateway.tenant_metrics import TenantsCollector
 from serving.gateway.tracing import open_tracing
+from serving.gateway.turnstile import Turnstile
 from serving.gateway.vllm_metrics import VllmMetrics
 from serving.quarantine import Quarantine
 from serving.residency import Residency
@@ -54,6 +55,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BLOCKING_THREADS = 64
+MAX_UPLOADS = 8
+MAX_FOLLOWERS = 32
+"""Streams of the events of fine-tuning jobs."""
 
 
 class Gateway:
@@ -86,6 +90,8 @@ class Gateway:
         self.tracing = open_tracing(os.environ, gateway_id)
         self.audits = Audits(self.home.registry.store, gateway_id, self.home.registry.clock)
         self.admission = Admission(Places(settings.max_batch + settings.max_waiting, settings.max_batch), Quotas())
+        self.uploads = Turnstile(MAX_UPLOADS, "uploads", retry_after_s=10.0)
+        self.followers = Turnstile(MAX_FOLLOWERS, "event streams", retry_after_s=30.0)
         self.draining = False
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
         self.reading = Reading(base, engine.max_context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from monitoring.status import describe
 from registry.adapters import Registry
 from registry.captures import CaptureWriter
 from registry.captures.pseudonyms import Pseudonyms
+from registry.files import Files
+from registry.jobs import Jobs
 from serving.gateway.choosing import Catalog
 from serving.gateway.exchange import AnyRequest, gateway_of
 from serving.gateway.follower import Follower
@@ -48,6 +51,15 @@ class Tenant:
     @property
     def name(self) -> str:
         return self.registry.tenant
+
+    @cached_property
+    def files(self) -> Files:
+        return Files(self.registry.store, self.name, self.registry.clock)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Kept, so that a job that has ended is read but once."""
+        return Jobs(self.registry.store, self.name, self.registry.clock)
 
     def drift(self) -> list[Mapping[str, Any]]:
         """The state of every adapter's watch; where no monitor runs here, what is on record. Blocks on the store."""

@@ -12,13 +12,19 @@ import pytest
 from serving.base import Base
 from serving.gateway.openapi.examples import EXAMPLES
 from serving.gateway.openapi.examples.example import ADAPTER, BASE, DIGEST, OTHER_ADAPTER
+from serving.gateway.openapi.examples.fine_tuning import FILE_ID, JOB_ID
 from tests.gateway.conftest import run
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running
 
-UNREACHABLE = {"release": 404}
-"""Nothing is in quarantine here."""
+UNREACHABLE = {
+    "release": 404,
+    "pause_tuning_job": 400,
+    "resume_tuning_job": 400,
+}
+"""Nothing is in quarantine here, and jobs are never paused."""
+ROWS = b'{"prompt": "Where is my order?", "completion": "On its way."}\n'
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,7 @@ def shown(tiny_base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         each.publish(ADAPTER, 1)
         each.publish(OTHER_ADAPTER, 3)
         each.publish(ADAPTER, 2)
+        each.http.post("/v1/fine_tuning/jobs", json={"model": each.base_name, "training_file": upload(each)})
         yield each
 
 
@@ -49,7 +56,7 @@ def test_every_example_is_answered_as_documented(shown: Running) -> None:
         url = path.format(
             **{each["name"]: each["example"] for each in operation["parameters"] if each.get("in") == "path"}
         )
-        response = shown.http.request(method, real(shown, url), json=body and real(shown, body))
+        response = shown.http.request(method, real(shown, url), **sent_as(operation, body and real(shown, body)))
         assert response.status_code == UNREACHABLE.get(name, 200), f"{name}: {body}: {response.text}"
         sent += 1
         media_type = response.headers["content-type"].partition(";")[0]
@@ -65,10 +72,24 @@ def test_every_example_is_answered_as_documented(shown: Running) -> None:
     assert sent > len(EXAMPLES)
 
 
+def sent_as(operation: dict[str, Any], body: Any) -> dict[str, Any]:
+    """The body as the operation takes it."""
+    if "multipart/form-data" in operation.get("requestBody", {"content": {}})["content"]:
+        return {"data": {"purpose": body["purpose"]}, "files": {"file": ("rows.jsonl", body["file"])}}
+    return {"json": body}
+
+
 def prepare(shown: Running, name: str) -> None:
-    """Where the examples believe that the alias stands."""
+    """Where the examples believe that the alias stands, and what they believe was uploaded and filed."""
+    if name == "delete_file":
+        upload(shown)
     for version in {"move_alias": ["v1"], "roll_back": ["v1", "v2"]}.get(name, []):
         shown.registry.alias(ADAPTER, "prod", version)
+
+
+def upload(shown: Running) -> str:
+    form = {"data": {"purpose": "fine-tune"}, "files": {"file": ("rows.jsonl", ROWS)}}
+    return str(shown.http.post("/v1/files", **form).json()["id"])
 
 
 def check_events(stream: str, schema: dict[str, Any]) -> None:
@@ -80,7 +101,14 @@ def check_events(stream: str, schema: dict[str, Any]) -> None:
 
 
 def real(shown: Running, value: Any) -> Any:
-    """The example with the names of this gateway's base and of its version."""
-    digest = shown.registry.resolve(f"{ADAPTER}@v2").digest
-    text = msgspec.json.encode(value).decode().replace(BASE, shown.base_name).replace(DIGEST, digest)
+    """The example with the names of this gateway's base, version, newest file and newest job."""
+    names = {
+        BASE: shown.base_name,
+        DIGEST: shown.registry.resolve(f"{ADAPTER}@v2").digest,
+        FILE_ID: shown.gateway.home.files.list(newest_first=True)[0].id,
+        JOB_ID: shown.gateway.home.jobs.list()[-1].key,
+    }
+    text = msgspec.json.encode(value).decode()
+    for name, ours in names.items():
+        text = text.replace(name, ours)
     return msgspec.json.decode(text)

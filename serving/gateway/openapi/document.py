@@ -29,6 +29,7 @@ PATTERNS = {"name": {"pattern": f"^{NAME}$"}, "alias": {"pattern": f"^{NAME}$"}}
 """What path parameters look like, by their name, in every route."""
 TAGS = {
     "Inference": "OpenAI's dialect, with vLLM's extension fields. Errors are OpenAI's document.",
+    "Fine-tuning": "OpenAI's files and fine-tuning jobs. Errors are OpenAI's document.",
     "Registry": "What is registered, drifting, being retrained. Errors are RFC 9457 problems.",
     "Operations": "What machines ask of a gateway.",
 }
@@ -62,12 +63,15 @@ class _Route:
 
     @property
     def tag(self) -> str:
-        return {"v1": "Inference", "api": "Registry"}.get(self.path.split("/")[1], "Operations")
+        first, *more = self.path.removeprefix("/").split("/")
+        if first == "v1" and more[0] in ("files", "fine_tuning"):
+            return "Fine-tuning"
+        return {"v1": "Inference", "api": "Registry"}.get(first, "Operations")
 
     @property
     def types(self) -> list[Any]:
         told = self.operation
-        return [each for each in (told.body, told.answer, told.events, *told.errors.values()) if each is not None]
+        return [each for each in (told.asked, told.answer, told.events, *told.errors.values()) if each is not None]
 
     @property
     def statuses(self) -> list[int]:
@@ -75,7 +79,7 @@ class _Route:
         told, found = self.operation, {*self.operation.fails, *self.operation.errors}
         if not self.handler.opt.get(PUBLIC):
             found |= {401, 403, 500, 503}
-        if told.body is not None:
+        if told.asked is not None:
             found |= {400, 413, 415}
         if "model" in getattr(told.body, "__struct_fields__", ()):
             found |= {404}
@@ -165,10 +169,11 @@ def _operation(route: _Route, name: str, references: dict[Any, Schema]) -> dict[
             **{str(status): _failure(status, route, references) for status in route.statuses},
         },
     }
-    if told.body is not None:
+    if told.asked is not None:
         bodies = {name: {"value": body} for name, body in example.bodies.items()}
-        media = {"schema": references[told.body], "examples": bodies}
-        operation["requestBody"] = {"required": True, "content": {"application/json": media}}
+        media = {"schema": references[told.asked], "examples": bodies}
+        media_type = "application/json" if told.form is None else "multipart/form-data"
+        operation["requestBody"] = {"required": True, "content": {media_type: media}}
     return operation
 
 

@@ -56,7 +56,7 @@ FAILURES = {
     ),
     413: Failure("The body is larger than the gateway takes.", HTTPException(status_code=413)),
     415: Failure(
-        "The body is not declared as JSON.",
+        "The body is not declared as what the route takes: JSON, or for files a form.",
         HTTPException(status_code=415, detail="the content-type must be application/json"),
     ),
     429: Failure(

@@ -18,7 +18,9 @@ class Operation:
     """Types are those that decode and encode: the document cannot say other than the route does."""
 
     body: Any = None
-    """What the JSON body is decoded into; None: the route takes no body."""
+    """What the JSON body is decoded into; None: the route takes no JSON."""
+    form: Any = None
+    """What a `multipart/form-data` body holds, for a route that takes one instead."""
     answer: Any = None
     """What the answer is encoded from; None: the answer is not JSON, see `media_type`."""
     events: Any = None
@@ -31,3 +33,8 @@ class Operation:
     """Statuses that this route answers beyond those that follow from the rest."""
     errors: Mapping[int, Any] = field(default_factory=dict)
     """By status, what an error may be encoded from instead of the document that errors are otherwise."""
+
+    @property
+    def asked(self) -> Any:
+        """What the body is made of, however it is written."""
+        return self.body if self.form is None else self.form

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from serving.gateway.openapi.examples.captures import CAPTURES
 from serving.gateway.openapi.examples.example import Example
+from serving.gateway.openapi.examples.fine_tuning import FINE_TUNING
 from serving.gateway.openapi.examples.inference import INFERENCE
 from serving.gateway.openapi.examples.operations import OPERATIONS
 from serving.gateway.openapi.examples.registry import REGISTRY
@@ -13,4 +14,4 @@ from serving.gateway.openapi.examples.responses import RESPONSES
 
 __all__ = ["EXAMPLES", "Example"]
 
-EXAMPLES: Mapping[str, Example] = {**INFERENCE, **RESPONSES, **REGISTRY, **CAPTURES, **OPERATIONS}
+EXAMPLES: Mapping[str, Example] = {**INFERENCE, **RESPONSES, **FINE_TUNING, **REGISTRY, **CAPTURES, **OPERATIONS}

@@ -1,0 +1,1 @@
+"""/v1/files: what is uploaded to be trained on."""
