@@ -104,6 +104,24 @@ def test_cancel(jobs: Jobs) -> None:
     assert jobs.submit("k", {}).created is False
 
 
+def test_what_happened_to_a_job_is_told_in_order_and_in_part(jobs: Jobs, clock: FakeClock) -> None:
+    jobs.submit("k", {})
+    clock.now += 5
+    job = jobs.claim("worker-1", 30)
+    assert job is not None
+    assert job.started_at == clock.now
+    jobs.progress(job, {"step": 1})
+    failed = jobs.fail(job, "no rows", {"code": "invalid_training_file", "param": "training_file"})
+    assert failed.result == {"code": "invalid_training_file", "param": "training_file"}
+    told = [(event.n, type(event.ops[0]).__name__) for event in jobs.history("k")]
+    assert told == [(1, "Submit"), (2, "Claim"), (3, "Renew"), (4, "Finish")]
+    assert [event.n for event in jobs.history("k", after=1, before=4)] == [2, 3]
+    assert [event.n for event in jobs.history("k", after=4)] == []
+    assert failed.num_events == jobs.get("k").num_events == 4
+    with pytest.raises(NotFound):
+        jobs.history("unknown")
+
+
 @pytest.mark.parametrize("key", ["", "a/b", "../a", "a b", ".a", "x" * 129])
 def test_bad_keys(jobs: Jobs, key: str) -> None:
     with pytest.raises(Invalid):
