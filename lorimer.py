@@ -12,7 +12,7 @@ VERBS = {
     "demo": ("trainer.demo.commands", "demo", "The main job, start to end, narrated, on a real model and real text."),
     "serve": ("serving.commands", "serve", "Run the gateway: one base, every adapter, one batch."),
     "monitor": ("monitoring.commands", "monitor", "Watch observations for drift and file retraining jobs."),
-    "worker": ("trainer.commands", "worker", "Claim retraining jobs and train challengers."),
+    "worker": ("trainer.commands", "worker", "Claim retraining and fine-tuning jobs and train."),
     "base": ("serving.commands", "base", "Load, digest and register the frozen base model."),
     "registry": ("registry.commands", "registry", "Versions, aliases, history: publish, pull, verify, roll back."),
     "train": ("trainer.commands", "train", "Check data, train, gate and publish an adapter."),

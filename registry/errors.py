@@ -18,6 +18,9 @@ class LorimerError(Exception):
 
     kind = "error"
     exit_code = 1
+    code: str | None = None
+    """What a program tells this case by, where the kind is too coarse."""
+    param: str | None = None
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

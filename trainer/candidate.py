@@ -33,7 +33,7 @@ from trainer.evidence import DataCounts, Evidence, Measurements, Training, read_
 from trainer.gate import Verdict, judge
 from trainer.lane import Lane
 from trainer.profile import profile_input
-from trainer.publication import code_version, publish, save_adapter, starting_tensors
+from trainer.publication import Release, code_version, publish, save_adapter, starting_tensors
 from trainer.rendering import render_rows
 from trainer.reporting import Report
 from trainer.spec import Gate, Spec
@@ -111,7 +111,7 @@ class Candidate:
             lane.restore(newest.tensors, newest.numbers)
         while not lane.finished:
             told = lane.step()
-            place.report("training", told.step, told.total, f"loss {told.loss:.3f}")
+            place.report("training", told.step, told.total, f"loss {told.loss:.3f}", _numbers(lane))
             if place.stop() or lane.finished or told.step % train.checkpoint_every == 0:
                 checkpoints.save(told.step, *lane.state())
             if place.stop():
@@ -121,9 +121,7 @@ class Candidate:
                 )
         return lane
 
-    def finish(
-        self, sets: Mapping[str, Sequence[Example]], gates: Mapping[str, Gate], *, trigger: str | None
-    ) -> Outcome:
+    def finish(self, sets: Mapping[str, Sequence[Example]], gates: Mapping[str, Gate], release: Release) -> Outcome:
         """Everything after the rows are chosen. A directory that was finished before is published as it stands."""
         done = self.directory / "version"
         if not self._is_current(done):
@@ -142,18 +140,28 @@ class Candidate:
         verdict = Verdict(passed=evidence.passed, reasons=evidence.reasons)
         if not verdict.passed:
             return Outcome(None, verdict, evidence, done)
-        version = publish(
-            self._place.registry,
-            self._place.base.profile,
+        version = self._publish(done, release)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return Outcome(version, verdict, evidence, done)
+
+    def _publish(self, done: Path, release: Release) -> Version:
+        place = self._place
+        place.report("publishing", 0, 1)
+        if place.stop():
+            raise Unavailable(
+                f"{self.spec.job.name} was stopped before it was published",
+                hint=f"go on with: lorimer train resume {self.directory}",
+            )
+        return publish(
+            place.registry,
+            place.base.profile,
             self.spec,
             done,
             self.directory / DATASET_FILE,
             parent=self._champion.version if self._champion else None,
-            trigger=trigger,
-            progress=lambda sent, total: self._place.report("publishing", sent, total, ""),
+            release=release,
+            progress=lambda sent, total: place.report("publishing", sent, total),
         )
-        shutil.rmtree(self.directory, ignore_errors=True)
-        return Outcome(version, verdict, evidence, done)
 
     def _enter(self) -> Path:
         """The directory of exactly this training, data, base and parent: another one never finds its checkpoints."""
@@ -197,11 +205,13 @@ class Candidate:
         if self._champion is not None:
             version = self._champion.version
             roles["parent"] = LoadedAdapter.from_directory(self._champion.directory, place.base, version.digest)
+        note = f"{len(roles)} models side by side"
+        place.report("evaluating", 0, sum(len(rows) for rows in sets.values()) * len(roles), note)
         evaluator = Evaluator(
             place.base,
             place.engine,
             self._verbaliser,
-            lambda done, total: place.report("evaluating", done, total, f"{len(roles)} models side by side"),
+            lambda done, total: place.report("evaluating", done, total, note),
         )
         return evaluator.measure(sets, roles)
 
@@ -263,6 +273,15 @@ def check_base(spec: Spec, base: Base) -> None:
             f"job.base is {spec.job.base}, but the base that is loaded is {base.profile.identity.id}",
             hint=f"set LORIMER_BASE={spec.job.base}, or leave job.base out",
         )
+
+
+def _numbers(lane: Lane) -> dict[str, float]:
+    """Where a lane stands; the validation loss is that of its last look."""
+    told = lane.progress
+    numbers: dict[str, float] = {"train_loss": told.losses[-1], "tokens": told.tokens}
+    if told.validations:
+        numbers["val_loss"] = [*told.validations.values()][-1]
+    return numbers
 
 
 def _training(lane: Lane) -> Training:

@@ -91,7 +91,7 @@ def load_splits(data: Data, *, classify: bool, seed: int) -> tuple[Splits, Verba
     """Read what the spec names; every row ends up in exactly one split, or is counted as dropped."""
     files = {name: read_rows(Path(path)) for name in SPLITS if (path := getattr(data, name)) is not None}
     verbaliser = _verbaliser(data, files) if classify else None
-    examples = {name: [_example(row, data, verbaliser) for row in rows] for name, rows in files.items()}
+    examples = {name: [example_of(row, data, verbaliser) for row in rows] for name, rows in files.items()}
     dropped: Counter[str] = Counter()
     for name in ("test", "val"):
         seen = {row.prompt_key for other in SPLITS[SPLITS.index(name) + 1 :] for row in examples.get(other, [])}
@@ -114,6 +114,20 @@ def load_splits(data: Data, *, classify: bool, seed: int) -> tuple[Splits, Verba
         empty = "train on" if not rows else "test with"
         raise Invalid(f"{data.train}: no rows to {empty}", hint="more rows, or other split fractions")
     return Splits(tuple(rows), tuple(val), tuple(test), dict(dropped)), verbaliser
+
+
+def example_of(row: Row, data: Data, verbaliser: Verbaliser | None) -> Example:
+    """A line as a conversation; its label is read where a verbaliser is given."""
+    if verbaliser is None:
+        answer = Message("assistant", row.label or "")
+        return Example(row.messages or (*_asked(row.text, data), answer), None, row.meta)
+    given = _label(row)
+    label = given if given in verbaliser.words else verbaliser.read(given)
+    if label is None:
+        known = ", ".join(sorted(verbaliser.words)[:20])
+        raise Invalid(f"{row.where}: label {given!r} is not in data.labels", hint=f"labels are {known}")
+    prompt = row.messages[:-1] or _asked(row.text, data)
+    return Example((*prompt, Message("assistant", verbaliser.say(label))), label, row.meta)
 
 
 def hold_out(
@@ -157,19 +171,6 @@ def fingerprint(rows: Sequence[Example]) -> str:
 
 def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _example(row: Row, data: Data, verbaliser: Verbaliser | None) -> Example:
-    if verbaliser is None:
-        answer = Message("assistant", row.label or "")
-        return Example(row.messages or (*_asked(row.text, data), answer), None, row.meta)
-    given = _label(row)
-    label = given if given in verbaliser.words else verbaliser.read(given)
-    if label is None:
-        known = ", ".join(sorted(verbaliser.words)[:20])
-        raise Invalid(f"{row.where}: label {given!r} is not in data.labels", hint=f"labels are {known}")
-    prompt = row.messages[:-1] or _asked(row.text, data)
-    return Example((*prompt, Message("assistant", verbaliser.say(label))), label, row.meta)
 
 
 def _asked(text: str, data: Data) -> tuple[Message, ...]:

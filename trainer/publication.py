@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from registry.adapters import Registry, Version
 from registry.canonical import canonical, sha256
 from registry.datasets import Datasets
+from registry.errors import NotFound
 from registry.manifest import BaseProfile, DatasetRecord, Parent
 from registry.policy import Policy
+from registry.publishing import Also
 from registry.rules import SUITE_TAG
+from registry.versions import Expected
 from serving.adapter import CONFIG, WEIGHTS
 from trainer.evidence import EVIDENCE_FILE, Measurements, read_evidence
 from trainer.lane import Lane
 from trainer.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """How a candidate goes out: what it becomes in the same event, who asked for it, and the policy, if it sets one."""
+
+    aliases: Mapping[str, Expected]
+    also: Also | None = None
+    trigger: str | None = None
+    policy: Policy | None = None
+    reason: str
 
 
 def starting_tensors(directory: Path) -> dict[str, Tensor]:
@@ -49,20 +63,17 @@ def publish(
     rows: Path,
     *,
     parent: Version | None,
-    trigger: str | None,
+    release: Release,
     progress: Callable[[int, int], None],
 ) -> Version:
-    """Upload the rows, then commit the version and its alias in one event.
+    """Upload the rows, then commit the version and what it becomes in one event.
 
-    After a drift (`trigger`) the alias must still mean the parent, else Conflict, and the owner's policy stays.
+    Conflict when an alias holds something else than the release expects.
     """
     registry.register_base(profile)
     datasets = Datasets(registry.store, registry.tenant)
     dataset = datasets.put(rows)
     evidence = read_evidence(files)
-    aliases: dict[str, str | UnsetType | None] = {}
-    if spec.publish.alias is not None:
-        aliases[spec.publish.alias] = parent.digest if parent is not None and trigger is not None else UNSET
     return registry.publish(
         spec.job.name,
         files,
@@ -74,13 +85,23 @@ def publish(
         trainer=_trainer(spec),
         metrics=_plain_metrics(evidence.measured),
         evidence=EVIDENCE_FILE,
-        trigger=trigger,
+        trigger=release.trigger,
         tags={SUITE_TAG + name: rows for name, rows in evidence.suites.items()},
-        aliases=aliases,
-        policy=None if trigger is not None else Policy(**msgspec.to_builtins(spec.monitor)),
-        reason=f"drift episode {trigger}" if trigger else "trained",
+        aliases=release.aliases,
+        also=release.also,
+        policy=release.policy,
+        reason=release.reason,
         progress=progress,
     )
+
+
+def published_for(registry: Registry, adapter: str, trigger: str) -> Version | None:
+    """The version that this trigger has already led to."""
+    try:
+        versions = registry.state(adapter).versions
+    except NotFound:
+        return None
+    return next((version for version in versions if version.manifest.trigger == trigger), None)
 
 
 def code_version() -> str:

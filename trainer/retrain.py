@@ -24,17 +24,20 @@ from registry.captures import Captured, read_captures
 from registry.captures.erasures import Erasures
 from registry.datasets import Datasets
 from registry.errors import Conflict, Invalid, Refused
+from registry.jobs import Job
 from registry.names import DEFAULT_ALIAS
 from registry.settings import load_settings
 from serving.base import Base
 from trainer.candidate import SPEC_FILE, Candidate, Champion, Outcome, Workplace, champion_of
 from trainer.dataset import Example, Splits, Verbaliser, hold_out, normalise, read_splits
 from trainer.evaluate import Runner
+from trainer.publication import Release, published_for
 from trainer.reporting import Report
 from trainer.rows import ROLES, Message
 from trainer.run import gates_of, read_spec, reporter, verbaliser_of
 from trainer.spec import Gate, Spec
 
+KIND = "drift-retrain"
 NEW_TEST_SHARE = 0.4
 NEW_VAL_SHARE = 0.1
 MIN_NEW_TEST = 8
@@ -71,12 +74,38 @@ def retrain(
     home: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train a challenger for a drift job; `Outcome.version` is set when it won and `prod` now means it.
+    """Train a challenger for a drift job, anywhere; what `challenge` does where it stands."""
+    place = Workplace(registry, base, engine, home or load_settings().cache_path(), reporter(progress), stop)
+    return challenge(read_job(job), place)
+
+
+def work(job: Job, place: Workplace) -> dict[str, Any]:
+    """A drift job's result. To have lost is one too; to have been published before is not done again."""
+    asked = read_job(job.spec)
+    done = published_for(place.registry, asked.adapter, asked.episode)
+    if done is not None:
+        live = place.registry.state(asked.adapter).aliases.get(DEFAULT_ALIAS) == done.digest
+        return {"promoted": live, "digest": done.digest, "version": done.number, "reasons": ["published before"]}
+    return told(challenge(asked, place))
+
+
+def told(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a job's result."""
+    version = outcome.version
+    return {
+        "promoted": version is not None,
+        "digest": version.digest if version else None,
+        "version": version.number if version else None,
+        "reasons": list(outcome.verdict.reasons if version else outcome.verdict.failures),
+    }
+
+
+def challenge(asked: DriftJob, place: Workplace) -> Outcome:
+    """Train a challenger; `Outcome.version` is set when it won and `prod` now means it.
 
     Conflict when `prod` no longer means the parent.
     """
-    asked = read_job(job)
-    place = Workplace(registry, base, engine, home or load_settings().cache_path(), reporter(progress), stop)
+    registry = place.registry
     parent = registry.resolve(f"{asked.adapter}@{asked.parent}")
     place.report("reading corrections", 0, 1, "")
     champion = _current(place, parent)
@@ -87,8 +116,10 @@ def retrain(
     splits, new_test, learn_from = mix(old, new, seed=spec.job.seed)
     place.report("reading corrections", 1, 1, f"{len(new)} usable, {len(new_test)} of them held out")
     candidate = Candidate(place, spec, splits, verbaliser_of(spec), champion=champion, learn_from=learn_from)
-    gates = challenger_gates(spec)
-    return candidate.finish({"test": old.test, "new": new_test}, gates, trigger=asked.episode)
+    release = Release(
+        aliases={DEFAULT_ALIAS: parent.digest}, trigger=asked.episode, reason=f"drift episode {asked.episode}"
+    )
+    return candidate.finish({"test": old.test, "new": new_test}, challenger_gates(spec), release)
 
 
 def read_job(spec: Mapping[str, Any]) -> DriftJob:
@@ -96,12 +127,6 @@ def read_job(spec: Mapping[str, Any]) -> DriftJob:
         return msgspec.convert(dict(spec), DriftJob)
     except msgspec.ValidationError as error:
         raise Invalid(f"not a drift job: {error}", param="spec") from error
-
-
-def published_for(registry: Registry, asked: DriftJob) -> Version | None:
-    """The version that this episode has already led to."""
-    versions = registry.state(asked.adapter).versions
-    return next((version for version in versions if version.manifest.trigger == asked.episode), None)
 
 
 def usable_corrections(registry: Registry, asked: DriftJob) -> list[Captured]:

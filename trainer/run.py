@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 from rich.progress import Progress
 
 from registry.adapters import Registry
 from registry.errors import Conflict, Corrupt, NotFound
+from registry.policy import Policy
 from registry.settings import load_settings
 from serving.base import Base
 from trainer.candidate import (
@@ -24,6 +26,7 @@ from trainer.candidate import (
 )
 from trainer.dataset import Verbaliser, load_splits, read_splits
 from trainer.evaluate import Runner
+from trainer.publication import Release
 from trainer.reporting import Report, on_bar, silent
 from trainer.spec import Gate, Spec
 
@@ -58,7 +61,7 @@ def train(
     splits, verbaliser = load_splits(spec.data, classify=spec.job.task == "classify", seed=spec.job.seed)
     place.report("reading data", 1, 1, f"{splits.num_rows} rows")
     candidate = Candidate(place, pinned(spec, champion, verbaliser), splits, verbaliser, champion=champion)
-    return candidate.finish({"test": splits.test}, gates_of(spec), trigger=None)
+    return candidate.finish({"test": splits.test}, gates_of(spec), release_of(spec))
 
 
 def resume(
@@ -80,7 +83,7 @@ def resume(
         raise Conflict(
             f"the run in {directory} belongs to another base or to other data", actual=str(candidate.directory)
         )
-    return candidate.finish({"test": splits.test}, gates_of(spec), trigger=None)
+    return candidate.finish({"test": splits.test}, gates_of(spec), release_of(spec))
 
 
 def pinned(spec: Spec, champion: Champion | None, verbaliser: Verbaliser | None) -> Spec:
@@ -110,6 +113,12 @@ def verbaliser_of(spec: Spec) -> Verbaliser | None:
 
 def gates_of(spec: Spec) -> dict[str, Gate]:
     return spec.gates or DEFAULT_GATES[spec.job.task]
+
+
+def release_of(spec: Spec) -> Release:
+    """Its alias, wherever that stands now, and its policy."""
+    aliases = {} if spec.publish.alias is None else {spec.publish.alias: UNSET}
+    return Release(aliases=aliases, policy=Policy(**msgspec.to_builtins(spec.monitor)), reason="trained")
 
 
 def reporter(progress: Progress | Report | None) -> Report:

@@ -1,7 +1,7 @@
-"""The worker: claims retraining jobs by lease, trains, and reports. It may be killed at any instruction.
+"""The worker: claims jobs by lease, does what their kind asks, and reports. It may be killed at any instruction.
 
-A job whose worker falls silent is claimed again; its checkpoints let the next one go on, and its episode's key in the
-published version keeps a second publication from happening. Knows no drift and no HTTP.
+A job whose worker falls silent is claimed again; its checkpoints let the next one go on, and what triggered it, kept in
+the published version, keeps a second publication from happening. Knows no drift, no uploaded file and no HTTP.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,16 +20,19 @@ import torch
 from registry.adapters import Registry
 from registry.errors import Busy, Conflict, LorimerError, Refused, Unavailable
 from registry.jobs import Job, Jobs
-from registry.names import DEFAULT_ALIAS
 from registry.settings import Settings
 from serving.base import Base
-from trainer.candidate import Outcome
+from trainer import retrain, tuning
+from trainer.candidate import Workplace
+from trainer.desks import Desks
 from trainer.evaluate import Runner
-from trainer.retrain import published_for, read_job, retrain
+from trainer.reporting import NONE, Numbers
 
 logger = logging.getLogger("lorimer.worker")
 
 RENEWALS_PER_LEASE = 4
+KINDS: dict[str, Callable[[Job, Workplace], dict[str, Any]]] = {retrain.KIND: retrain.work, tuning.KIND: tuning.work}
+"""What a kind of job asks for: (job, place) -> its result. What is raised is why it failed."""
 
 
 class Worker:
@@ -51,11 +55,13 @@ class Worker:
         self._settings = settings
         self._threads = threads
         self._jobs = Jobs(registry.store, registry.tenant, clock)
+        self._desks = Desks(settings.cache_path(), registry.tenant)
 
     def run(self, stop: threading.Event) -> None:
         """Claim and work until told to stop; a job in hand checkpoints first."""
         if self._threads:
             torch.set_num_threads(self._threads)
+        self._desks.clear(self._jobs)
         while not stop.is_set():
             try:
                 worked = self.work_once(stop)
@@ -71,50 +77,57 @@ class Worker:
         if job is None:
             return None
         logger.info("claimed job %s, attempt %d", job.key, job.attempt)
+        try:
+            return self._bring_to_an_end(job, stop)
+        finally:
+            self._desks.clear(self._jobs)
+
+    def _bring_to_an_end(self, job: Job, stop: threading.Event) -> Job | None:
+        """None where it rests, or belongs to another by now."""
         with Tenure(self._jobs, job, self._settings.lease_s) as tenure:
             try:
                 result = self._work(job, tenure, lambda: stop.is_set() or tenure.lost)
+                end = partial(self._jobs.succeed, job, result)
             except (Unavailable, Busy) as error:
                 # Not the job's fault: whoever claims it next goes on from its checkpoint.
                 logger.warning("job %s rests: %s", job.key, error)
                 return None
             except LorimerError as error:
-                return self._end(job, tenure, error=str(error))
+                fault = {"code": error.code or error.kind, "param": error.param}
+                end = partial(self._jobs.fail, job, str(error), fault)
             except Exception as error:
                 logger.exception("job %s failed", job.key)
-                return self._end(job, tenure, error=f"{type(error).__name__}: {error}")
-        return self._end(job, tenure, result=result)
-
-    def _work(self, job: Job, tenure: Tenure, stop: Callable[[], bool]) -> dict[str, Any]:
-        if job.spec.get("kind") != "drift-retrain":
-            raise Refused(f"this worker does not know jobs of kind {job.spec.get('kind')!r}", hint="drift-retrain")
-        asked = read_job(job.spec)
-        done = published_for(self._registry, asked)
-        if done is not None:
-            live = self._registry.state(asked.adapter).aliases.get(DEFAULT_ALIAS) == done.digest
-            return {"promoted": live, "digest": done.digest, "version": done.number, "reasons": ["published before"]}
-        home = self._settings.cache_path()
-        outcome = retrain(job.spec, self._registry, self._base, self._engine, tenure.report, home=home, stop=stop)
-        return told(outcome)
-
-    def _end(self, job: Job, tenure: Tenure, *, result: dict[str, Any] | None = None, error: str = "") -> Job | None:
-        """Record the end, unless the job is no longer ours."""
-        tenure.close()
+                fault = {"code": "internal_error", "param": None}
+                end = partial(self._jobs.fail, job, f"{type(error).__name__}: {error}", fault)
         try:
-            return self._jobs.fail(job, error) if result is None else self._jobs.succeed(job, result)
+            return end()
         except Conflict as lost:
             logger.warning("job %s: %s", job.key, lost)
             return None
 
+    def _work(self, job: Job, tenure: Tenure, stop: Callable[[], bool]) -> dict[str, Any]:
+        if (work := KINDS.get(str(job.spec.get("kind")))) is None:
+            raise Refused(
+                f"this worker does not know jobs of kind {job.spec.get('kind')!r}", hint=f"it knows {', '.join(KINDS)}"
+            )
+        home = self._settings.cache_path()
+        return work(job, Workplace(self._registry, self._base, self._engine, home, tenure.report, stop))
+
 
 class Tenure:
-    """Holds a job's lease: renews it from a thread of its own, with the latest progress."""
+    """Holds a job's lease: renews it from a thread of its own, and takes along how far the work is.
+
+    A new stage is told at once, after the last word on the one before: so a job that was cancelled meanwhile is not
+    begun, measured or published any further.
+    """
 
     def __init__(self, jobs: Jobs, job: Job, lease_s: float) -> None:
         self.lost = False
         self._jobs = jobs
         self._job = job
         self._progress: dict[str, Any] = {}
+        self._told = self._progress
+        self._telling = threading.Lock()
         self._over = threading.Event()
         self._period_s = lease_s / RENEWALS_PER_LEASE
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -124,34 +137,36 @@ class Tenure:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         self._over.set()
         self._thread.join()
 
-    def report(self, stage: str, done: int, total: int, note: str = "") -> None:
+    def report(self, stage: str, done: int, total: int, note: str = "", numbers: Numbers = NONE, /) -> None:
         """Keep the latest; the lease's thread takes it along."""
-        self._progress = {"stage": stage, "step": done, "steps": total, "note": note}
+        is_new = stage != self._progress.get("stage")
+        if is_new and self._progress is not self._told:
+            self._tell()
+        self._progress = {"stage": stage, "step": done, "steps": total, "note": note, **numbers}
+        if is_new:
+            self._tell()
 
     def _keep(self) -> None:
-        while not self._over.wait(min(self._period_s, 2.0)):
+        while not self.lost and not self._over.wait(min(self._period_s, 2.0)):
+            self._tell()
+
+    def _tell(self) -> None:
+        """Renew the lease, with the progress where there is news of it."""
+        with self._telling:
+            progress = self._progress
             try:
-                self._jobs.progress(self._job, self._progress)
+                if self.lost:
+                    return
+                if progress is self._told:
+                    self._jobs.renew(self._job)
+                else:
+                    self._jobs.progress(self._job, progress)
+                self._told = progress
             except Conflict as error:
                 logger.warning("%s", error)
                 self.lost = True
-                return
             except LorimerError as error:
                 logger.warning("the lease of job %s could not be renewed: %s", self._job.key, error)
-
-
-def told(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as a job's result."""
-    version = outcome.version
-    return {
-        "promoted": version is not None,
-        "digest": version.digest if version else None,
-        "version": version.number if version else None,
-        "reasons": list(outcome.verdict.reasons if version else outcome.verdict.failures),
-    }

@@ -16,8 +16,7 @@ from registry.errors import Unavailable
 from registry.jobs import Jobs
 from registry.settings import Settings
 from tests.trainer.test_retrain import capture, job
-from trainer import worker as worker_module
-from trainer.worker import Worker
+from trainer.worker import KINDS, Worker
 
 if TYPE_CHECKING:
     from tests.trainer.conftest import Lab
@@ -99,7 +98,7 @@ def test_trouble_that_is_not_the_jobs_leaves_it_to_be_claimed_again(
     def offline(*_: Any, **__: Any) -> None:
         raise Unavailable("the store does not answer")
 
-    monkeypatch.setattr(worker_module, "published_for", offline)
+    monkeypatch.setitem(KINDS, "drift-retrain", offline)
     jobs.submit("one", {"kind": "drift-retrain", "adapter": "a", "parent": "sha256:00", "episode": "e"})
     assert make_worker(lab).work_once(threading.Event()) is None
     assert jobs.get("one").state == "running"
