@@ -47,9 +47,8 @@ async def upload_file(request: AnyRequest) -> Response[bytes]:
     boundary = _boundary(request)
     if (request.content_length or 0) > gateway.settings.file_bytes + FRAME_BYTES:
         raise too_large(gateway.settings.file_bytes)
-    gateway.uploads.enter(trace_of(request))
     trace_of(request).bytes_per_s = PACE_BYTES_PER_S
-    with tempfile.NamedTemporaryFile(prefix="lorimer-upload-") as file:
+    with gateway.uploads.place(), tempfile.NamedTemporaryFile(prefix="lorimer-upload-") as file:
         form = Form(gateway.settings.file_bytes, lambda data: gateway.in_thread(_append, file, data))
         await form.read(request.stream(), boundary)
         filename = _checked(form)
@@ -95,8 +94,9 @@ async def download_file(request: AnyRequest, file_id: FromPath[str]) -> Stream:
     gateway, files = gateway_of(request), tenant_of(request).files
     file = await gateway.in_thread(files.get, file_id)
     chunks = await gateway.in_thread(files.chunks, file_id)
+    first = await gateway.in_thread(next, chunks, b"")
     headers = {"content-length": str(file.num_bytes), "x-content-type-options": "nosniff"}
-    return Stream(_streamed(gateway, request, chunks), media_type=NDJSON, headers=headers)
+    return Stream(_streamed(gateway, request, first, chunks), media_type=NDJSON, headers=headers)
 
 
 @delete("/v1/files/{file_id:str}", status_code=200, opt={SCOPE: "train", OPERATION: Operation(answer=FileDeleted)})
@@ -152,11 +152,15 @@ def _told(file: File) -> FileObject:
     )
 
 
-async def _streamed(gateway: Gateway, request: AnyRequest, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _streamed(
+    gateway: Gateway, request: AnyRequest, first: bytes, others: Iterator[bytes]
+) -> AsyncIterator[bytes]:
     """What cannot be read to its end breaks the connection: the client misses bytes it was promised."""
+    chunk: bytes | None = first
     try:
-        while (chunk := await gateway.in_thread(next, chunks, None)) is not None:
+        while chunk is not None:
             yield chunk
+            chunk = await gateway.in_thread(next, others, None)
     except LorimerError as error:
         trace_of(request).failure = error
         raise
