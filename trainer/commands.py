@@ -131,7 +131,7 @@ def gate(terminal: Terminal, /, evidence: Path, spec: Path | None) -> None:
 @click.option("--once", is_flag=True, help="Work on the jobs that wait, then leave.")
 @command
 def worker(terminal: Terminal, /, once: bool) -> None:
-    """Claim retraining and fine-tuning jobs and train. SIGTERM checkpoints the job in hand and leaves it to the next."""
+    """Claim jobs of retraining and fine-tuning, and train. SIGTERM checkpoints the one in hand for whoever is next."""
     from trainer.worker import Worker
 
     with _workshop(terminal) as shop:

@@ -69,14 +69,19 @@ def work(job: Job, place: Workplace) -> dict[str, Any]:
 
 
 def told(registry: Registry, version: Version, evidence: Evidence) -> dict[str, Any]:
+    """A published version as a job's result; the losses are those of the step whose parameters were kept."""
+    training = evidence.training
+    losses = {"train_loss": training.losses[training.best_step - 1]}  # the last one where nothing was validated
+    if (val_loss := training.validations.get(str(training.best_step))) is not None:
+        losses["val_loss"] = val_loss
     return {
         "promoted": registry.state(version.adapter).aliases.get(DEFAULT_ALIAS) == version.digest,
         "digest": version.digest,
         "version": version.number,
         "reasons": list(evidence.reasons),
-        "trained_tokens": evidence.training.tokens,
-        "steps": evidence.training.steps,
-        "metrics": version.manifest.metrics,
+        "trained_tokens": training.tokens,
+        "steps": training.steps,
+        "metrics": {**version.manifest.metrics, **losses},
     }
 
 

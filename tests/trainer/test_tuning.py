@@ -98,6 +98,8 @@ def test_a_file_becomes_a_version_under_its_name(shop: Shop) -> None:
     result = done.result
     assert (result["digest"], result["version"], result["promoted"]) == (version.digest, 1, True)
     assert result["metrics"]["test/nll"] < result["metrics"]["base/test/nll"]
+    assert 0 < result["metrics"]["val_loss"] < result["metrics"]["base/test/nll"]
+    assert result["metrics"]["train_loss"] > 0
     assert result["steps"] > 0
     assert result["trained_tokens"] > result["steps"]
     assert result["reasons"]
