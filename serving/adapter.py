@@ -6,7 +6,6 @@ file -> a change for each module (lora, ia3, a saved module) -> one delta for ea
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +74,7 @@ class LoadedAdapter:
     def from_file(
         cls, file: AdapterFile, base: Base, digest: str, name: str, pace: Callable[[], None] = lambda: None
     ) -> LoadedAdapter:
-        """Read the values of a file that was opened for this base. Calls `pace` after each of them."""
+        """Read the values of a file that was opened for this base. Calls `pace` after each site."""
         if file.layout.prompt is not None:
             virtual = file.tensor(file.layout.prompt).to(base.device, base.dtype)
             return cls.make(digest, name, {}, virtual=virtual)
@@ -89,20 +88,18 @@ class _Reading:
     def __init__(self, file: AdapterFile, base: Base, pace: Callable[[], None]) -> None:
         self._file, self._base, self._pace = file, base, pace
         self._modules = {module.name: module for module in file.layout.modules}
-        self._places = {name: (site, sibling) for site in base.sites for sibling, name in enumerate(site.names)}
         self._embedding, self._head = self._modules.get(base.embedding_name), self._modules.get(base.head.names[0])
 
     def deltas(self) -> dict[int, Delta]:
-        changes: dict[int, dict[int, Change]] = defaultdict(dict)
-        for name, module in self._modules.items():
-            if module.place == "linear":
-                site, sibling = self._places[name]
-                changes[site.index][sibling] = self._change(module, site, sibling)
-                self._pace()
         deltas = {}
         for site in self._base.sites:
-            if site.index in changes:
-                deltas[site.index] = fuse(site, changes[site.index])
+            changes = {
+                sibling: self._change(module, site, sibling)
+                for sibling, name in enumerate(site.names)
+                if (module := self._modules.get(name)) is not None and module.place == "linear"
+            }
+            if changes:
+                deltas[site.index] = fuse(site, changes)
                 self._pace()
         return deltas
 
@@ -147,8 +144,8 @@ class _Reading:
     def _copied(self, module: Module, weight: Tensor) -> Tensor | None:
         """The embedding's or head's weight as PEFT saved it beside what it trained; None if it is still the base's."""
         part = "base_layer.weight" if "base_layer.weight" in module else "weight"
-        copy = None if self._file.config.saves(module.name) else self._file.part(module, part)
-        if copy is None:
+        if part not in module or self._file.config.saves(module.name):
             return None
+        copy = self._file.need(module, part)
         stored = weight.to(self._file.dtype(module, part)).to(weight.device, torch.float32)
         return None if torch.equal(stored, copy.to(weight.device)) else copy.to(weight.device)
