@@ -18,9 +18,7 @@ from serving.gateway.wire.fine_tuning import JobEvent
 POLL_S = 1.0
 
 
-async def follow(
-    gateway: Gateway, tenant: Tenant, job_id: str, after: int, trace: Trace, *, heartbeat_s: float = HEARTBEAT_S
-) -> AsyncIterator[bytes]:
+async def follow(gateway: Gateway, tenant: Tenant, job_id: str, after: int, trace: Trace) -> AsyncIterator[bytes]:
     """Every event after number `after`, oldest first; then [DONE]. It stops without, where the gateway stops first."""
     told_at = time.monotonic()
     try:
@@ -37,7 +35,7 @@ async def follow(
                 return
             if entries:
                 told_at = time.monotonic()
-            elif time.monotonic() - told_at >= heartbeat_s:
+            elif time.monotonic() - told_at >= HEARTBEAT_S:
                 told_at = time.monotonic()
                 yield KEEP_ALIVE
             await asyncio.sleep(POLL_S)
