@@ -90,6 +90,19 @@ def served(tiny_base: Base, tiny_base_dir: Path, tmp_path_factory: pytest.TempPa
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
+@pytest.fixture
+def worker(served: Served, tiny_base_dir: Path, tmp_path: Path) -> Iterator[None]:
+    """`lorimer worker` beside the gateway."""
+    environ, log = _environ(f"file://{served.folder}/store", tiny_base_dir, served.folder), tmp_path / "log"
+    command = [sys.executable, "-m", "lorimer", "worker"]
+    with log.open("w") as written, subprocess.Popen(command, cwd=REPOSITORY, env=environ, stderr=written) as process:
+        yield
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+    assert process.returncode == 0, log.read_text()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
 def _keys(registry: Registry) -> tuple[str, str]:
     keys, scopes = KeyLog.of(registry), frozenset(SCOPES)
     _, key = keys.create(Grants(name="all", tenant=registry.tenant, scopes=scopes))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.clients.conftest import Run, Served
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+FINE_TUNE = "fine_tune_openai.py"
 QUESTION = "My router does not come back after the update."
 CLIENTS = {
     "openai_python.py": "openai",
@@ -35,9 +36,21 @@ def test_an_example_prints_the_adapters_answer(name: str, run: Run, served: Serv
         assert words(done.stdout).count(words(expected)[:8]) == 2, "whole and as a stream"
 
 
+@pytest.mark.usefixtures("worker")
+def test_the_example_that_fine_tunes_asks_what_it_made(run: Run, served: Served) -> None:
+    done = run("openai", EXAMPLES / FINE_TUNE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *events, answer = done.stdout.splitlines()
+    assert events[0].startswith("created: triage is to be trained from")
+    assert any("training loss" in event for event in events)
+    assert events[-1] == "succeeded: triage@v1"
+    expected = served.answer("triage", "The kitchen is on fire.", 8)
+    assert words(answer) == words(f"triage@v1 says {expected}")
+
+
 def test_every_example_is_run_and_listed() -> None:
     found = {path.name for path in EXAMPLES.iterdir()} - {"README.md"}
-    assert found == {*CLIENTS, "load_test.sh"}
+    assert found == {*CLIENTS, FINE_TUNE, "load_test.sh"}
     readme = (EXAMPLES / "README.md").read_text()
     assert set(re.findall(r"\]\(([\w.]+)\)", readme)) == found
 
