@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -10,13 +10,13 @@ import msgspec
 
 from registry.adapters import open_registry
 from registry.errors import Invalid
-from registry.jobs import Jobs
+from registry.jobs import Job, Jobs
 from registry.terminal import Terminal, command, table, when
 
 
 @click.group()
 def jobs() -> None:
-    """Retraining and other work, filed in the registry and claimed by workers."""
+    """Retraining, fine-tuning and other work, filed in the registry and claimed by workers."""
 
 
 @jobs.command("list")
@@ -27,10 +27,10 @@ def list_jobs(terminal: Terminal, state: str | None) -> None:
     found = [job for job in _jobs(terminal).list() if state in (None, job.state)]
     rows = [
         (job.key, job.state, job.spec.get("kind", "-"), job.spec.get("adapter", "-"), job.worker or "-",
-         when(job.updated_at))
+         when(job.updated_at), _standing(job))
         for job in found
     ]  # fmt: skip
-    drawn = table(["job", "state", "kind", "adapter", "worker", "changed"], rows)
+    drawn = table(["job", "state", "kind", "adapter", "worker", "changed", "what"], rows)
     terminal.result(msgspec.to_builtins(found), drawn if rows else "no jobs")
 
 
@@ -42,8 +42,7 @@ def show_job(terminal: Terminal, key: str) -> None:
     job = _jobs(terminal).get(key)
     values = msgspec.to_builtins(job)
     values.pop("created")
-    rows = [(name, json.dumps(value) if isinstance(value, dict) else value) for name, value in values.items()]
-    terminal.result(values, table(["", ""], rows))
+    terminal.result(values, table(["", ""], [*_lines(values)]))
 
 
 @jobs.command()
@@ -73,6 +72,30 @@ def cancel(terminal: Terminal, key: str, reason: str) -> None:
     """Cancel a job; a worker on it stops at its next renewal."""
     job = _jobs(terminal).cancel(key, reason=reason)
     terminal.result(msgspec.to_builtins(job), f"job {key} is {job.state}")
+
+
+def _standing(job: Job) -> str:
+    """How far it is, what came of it, or why nothing did."""
+    if job.state == "running" and "stage" in job.progress:
+        return "{stage} {step}/{steps}".format_map({"step": "?", "steps": "?", **job.progress})
+    if job.state == "succeeded" and job.result.get("version"):
+        return f"{job.spec.get('adapter')}@v{job.result['version']}"
+    return job.error or "; ".join(job.result.get("reasons", ()))
+
+
+def _lines(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """A line for each value that says something."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _lines(value, f"{above}{name}.")
+        elif value not in (None, "", []):
+            yield f"{above}{name}", _said(name, value)
+
+
+def _said(name: str, value: object) -> str:
+    if isinstance(value, float) and name.endswith(("_at", "_until")):
+        return when(value) if value else "-"
+    return "; ".join(str(each) for each in value) if isinstance(value, list) else str(value)
 
 
 def _jobs(terminal: Terminal) -> Jobs:

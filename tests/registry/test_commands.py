@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import to_builtins
 
 from lorimer import cli
 from registry.adapters import Registry
 from registry.directory import DirectoryStore
+from registry.jobs import Jobs
+from registry.tuning import TuneJob
 from tests.registry.folders import PROFILE, write_folder
 
 
@@ -141,6 +144,25 @@ def test_jobs(ready: Path) -> None:
     assert run_json("jobs", "cancel", "j1", "--reason", "no")["state"] == "cancelled"
     assert run("jobs", "cancel", "j1").exit_code == 4
     assert run("jobs", "show", "unknown").exit_code == 3
+
+
+def test_fine_tuning_jobs(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flat(text: str) -> str:
+        return " ".join(text.split())
+
+    monkeypatch.setenv("COLUMNS", "200")
+    jobs = Jobs(DirectoryStore(ready / "store"))
+    jobs.submit("ftjob-1", to_builtins(TuneJob(adapter="support", training_file="file-1", metadata={"team": "blue"})))
+    job = jobs.claim("hand", 60)
+    assert job is not None
+    jobs.progress(job, {"stage": "training", "step": 3, "steps": 40, "train_loss": 1.5})
+    assert "training 3/40" in flat(run("jobs", "list").stdout)
+    shown = flat(run("jobs", "show", "ftjob-1").stdout)
+    for line in ("spec.training_file file-1", "spec.metadata.team blue", "progress.train_loss 1.5", "worker hand"):
+        assert line in shown
+    jobs.succeed(job, {"version": 7, "reasons": ["ok test/nll 1 vs base 2"]})
+    assert "support@v7" in flat(run("jobs", "list").stdout)
+    assert "result.reasons ok test/nll 1 vs base 2" in flat(run("jobs", "show", "ftjob-1").stdout)
 
 
 def test_every_command_has_help() -> None:
