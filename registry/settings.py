@@ -84,6 +84,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The claim with the scopes: words in one text, or a list."""
     jwt_scope_prefix: str = ""
     """What our scopes begin with in tokens, such as `lorimer:`."""
+    jwt_requests_per_minute: int = 0
+    """What the tokens of one subject may use on each gateway, as a key's limits; 0: no limit."""
+    jwt_tokens_per_minute: int = 0
+    jwt_concurrency: int = 0
 
     max_batch: int = 32
     """Most rows in one step."""

@@ -17,7 +17,7 @@ import jwt
 import msgspec
 
 from registry.errors import Invalid, Unavailable
-from registry.keys import SCOPES
+from registry.keys import SCOPES, Limits
 from registry.names import check_name
 from registry.settings import Settings
 from serving.gateway.errors import Unauthorized
@@ -38,6 +38,11 @@ class Tokens:
         self._settings = settings
         self._algorithms = algorithms(settings)
         self._jwks = jwks
+        self._limits = Limits(
+            requests_per_minute=settings.jwt_requests_per_minute or None,
+            tokens_per_minute=settings.jwt_tokens_per_minute or None,
+            concurrency=settings.jwt_concurrency or None,
+        )
 
     async def principal(self, token: str) -> Principal:
         """Unauthorized, saying why, unless everything about the token is right."""
@@ -66,7 +71,7 @@ class Tokens:
         named = _words(claims.get(self._settings.jwt_scope_claim))
         prefix = self._settings.jwt_scope_prefix
         scopes = frozenset(scope for scope in SCOPES if prefix + scope in named)
-        return Principal(f"jwt:{subject}", self._tenant(claims), scopes)
+        return Principal(f"jwt:{subject}", self._tenant(claims), scopes, limits=self._limits)
 
     def _tenant(self, claims: Mapping[str, Any]) -> str:
         if not (claim := self._settings.jwt_tenant_claim):

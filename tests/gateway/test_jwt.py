@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from registry.errors import Invalid, Unavailable
+from registry.keys import NO_LIMITS, Limits
 from registry.settings import Settings
 from serving.gateway.errors import Unauthorized
 from serving.gateway.jwks import REFRESH_S, RETRY_S, STALE_S, Jwks, parse
@@ -149,6 +150,12 @@ def test_the_tenant_comes_from_its_claim_and_from_nowhere_else(tmp_path: Path) -
     for claims in ({}, {"org": "../home"}, {"org": ["acme"]}, {"org": ""}):
         with pytest.raises(Unauthorized, match="tenant"):
             who(checked, token(**claims))
+
+
+def test_a_subject_has_the_limits_of_the_settings(tmp_path: Path) -> None:
+    assert who(tokens(tmp_path), token()).limits == NO_LIMITS
+    limited = tokens(tmp_path, jwt_requests_per_minute=60, jwt_concurrency=2)
+    assert who(limited, token()).limits == Limits(requests_per_minute=60, concurrency=2)
 
 
 def test_what_cannot_verify_signatures_is_no_key(tmp_path: Path) -> None:
