@@ -14,6 +14,7 @@ from serving.gateway.files import route as files
 from serving.gateway.fine_tuning import route as fine_tuning
 from serving.gateway.gateway import Gateway
 from serving.gateway.openapi import route
+from serving.gateway.options import options
 from serving.gateway.responses import route as responses
 
 ROUTES = [
@@ -34,7 +35,7 @@ ROUTES = [
 
 def create_app(gateway: Gateway) -> Litestar:
     app = Litestar(
-        route_handlers=ROUTES,
+        route_handlers=[*options(ROUTES), *ROUTES],
         guards=[authorise],
         after_exception=[record_failure],
         exception_handlers={Exception: handle, LorimerError: handle},

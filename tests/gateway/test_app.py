@@ -165,6 +165,13 @@ def test_what_may_be_asked_of_a_route_is_no_secret_to_nobody_without_a_key(guard
     assert knock(guarded[0], "OPTIONS /v1/models", guarded[1]["none"]).headers["allow"] == "GET, OPTIONS"
 
 
+def test_a_path_with_several_methods_tells_all_of_them(guarded: tuple[Running, Keys]) -> None:
+    running, keys = guarded
+    for path, allowed in (("/v1/files", "GET, OPTIONS, POST"), ("/v1/files/{file_id}", "DELETE, GET, OPTIONS")):
+        assert knock(running, f"OPTIONS {path}", None).status_code == 401
+        assert knock(running, f"OPTIONS {path}", keys["none"]).headers["allow"] == allowed
+
+
 def test_a_body_is_not_read_before_the_key(guarded: tuple[Running, Keys]) -> None:
     response = httpx.post(f"{guarded[0].server.url}/v1/chat/completions", content=b"{")
     assert response.status_code == 401
