@@ -70,7 +70,7 @@ class Entrance:
 
 def _as_routed(scope: Scope) -> Scope:
     """HEAD is a GET whose body the server leaves out."""
-    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # type: ignore[return-value]
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # type: ignore[return-value, typeddict-item]
 
 
 async def _swallow(receive: Receive) -> None:
