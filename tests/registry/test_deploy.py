@@ -18,7 +18,9 @@ from registry.captures import CaptureWriter, FeedbackRecord
 from registry.captures.pseudonyms import Pseudonyms
 from registry.captures.remains import forget
 from registry.errors import Unavailable
+from registry.files import Files
 from registry.gc import collect
+from registry.jobs import Jobs
 from registry.pins import Pins
 from registry.s3 import S3Store
 from registry.store import Store
@@ -125,7 +127,7 @@ def refused(action: Callable[[], object]) -> None:
 
 
 @pytest.mark.s3
-def test_a_gateway_reads_and_observes(place: Place, tmp_path: Path) -> None:
+def test_a_gateway_reads_and_observes(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = place.grant("iam/gateway.json")
     assert registry.pull("x", tmp_path / "pulled").number == 1
     assert [entry.adapter for entry in registry.list()] == ["x"]
@@ -134,6 +136,13 @@ def test_a_gateway_reads_and_observes(place: Place, tmp_path: Path) -> None:
     note = FeedbackRecord(request_id="r", time=0.0, adapter="x", rating=1)
     CaptureWriter(registry.store, "acme", "g1").feedback(note)
     assert list(registry.store.list("keys/")) == []
+    monkeypatch.setattr(transfer, "LARGE_BYTES", 5 << 20)
+    (tmp_path / "rows.jsonl").write_bytes(b'{"text": "many words", "label": "x"}\n' * 200_000)
+    files = Files(registry.store, "acme")
+    file = files.put(tmp_path / "rows.jsonl", filename="rows.jsonl", purpose="fine-tune")
+    assert files.fetch(file.id, tmp_path / "back") == file
+    files.delete(file.id)
+    Jobs(registry.store, "acme").submit("ftjob-1", {"kind": "fine-tune"})
     refused(lambda: registry.alias("x", "prod", None))
     refused(lambda: registry.publish("x", write_folder(tmp_path / "two", seed=2)))
     place.owner.store.put("t/other/a/x/HEAD", b"")
