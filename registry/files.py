@@ -24,11 +24,13 @@ from registry.names import check_name
 from registry.parallel import at_once
 from registry.store import Store, create_surely
 from registry.transfer import Meter, upload
-from registry.ulid import ulid
+from registry.ulid import time_of, ulid
 
 BATCH = 64
 """Records read at once."""
-_ID = re.compile(r"file-[0-9a-z]{26}")
+GRACE_S = 86_400.0
+"""No upload takes longer."""
+_ID = re.compile(r"file-[0-9a-hjkmnp-tv-z]{26}")
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,18 @@ class Files:
         self.get(id)
         self._store.delete(self._record(id))
         self._store.delete(self._content(id))
+
+    def sweep(self, grace_s: float = GRACE_S) -> int:
+        """Delete what uploads and deletions that were cut short have left behind; how many. May be stopped anywhere."""
+        keys = set(self._store.list(f"{self._prefix}/"))
+        ids = {key.split("/")[-2] for key in keys}
+        left = [id for id in ids if _ID.fullmatch(id) and self._record(id) not in keys and self._age_s(id) > grace_s]
+        for id in left:
+            self._store.delete(self._content(id))
+        return len(left)
+
+    def _age_s(self, id: str) -> float:
+        return self._clock() - time_of(id.removeprefix("file-").upper())
 
     def _found(self, ids: Sequence[str]) -> Iterator[File]:
         for first in range(0, len(ids), BATCH):

@@ -1,4 +1,7 @@
-"""Takes out what may be kept no longer, of every tenant that this gateway serves, on a thread of its own."""
+"""Takes out captures that may be kept no longer, and what uploads that were cut short have left; on a thread of its own.
+
+Of every tenant that this gateway serves.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,13 @@ class CaptureUpkeep:
             for tenant in self._tenants.opened():
                 upkeep = self._upkeep.setdefault(tenant.name, Upkeep(tenant.registry))
                 try:
-                    tended = upkeep.run()
+                    tended, swept = upkeep.run(), tenant.files.sweep()
                 except LorimerError as error:
                     self._tell(tenant.name, error)
                     continue
                 self._failing.discard(tenant.name)
+                if swept:
+                    self._log.info("unfinished uploads taken out", tenant=tenant.name, files=swept)
                 if tended.late or any(msgspec.structs.astuple(tended.expired)):
                     expired: dict[str, Any] = msgspec.structs.asdict(tended.expired)
                     self._log.info("captures taken out", tenant=tenant.name, late=tended.late, **expired)

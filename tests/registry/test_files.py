@@ -78,7 +78,9 @@ def test_the_same_bytes_twice_are_two_files_in_the_order_they_came(rows: Path, c
     assert [file.id for file in files.list(after=ids[3])] == [ids[4]]
 
 
-@pytest.mark.parametrize("id", ["", "file-", "../x", "file-" + "A" * 26, "file-" + "a" * 27, f"file-{'a' * 26}\n"])
+@pytest.mark.parametrize(
+    "id", ["", "file-", "../x", "file-" + "A" * 26, "file-" + "a" * 27, "file-" + "l" * 26, f"file-{'a' * 26}\n"]
+)
 def test_what_is_no_id_is_no_file(id: str) -> None:
     with pytest.raises(NotFound):
         Files(MemoryStore()).get(id)
@@ -107,6 +109,22 @@ def test_a_deletion_that_is_cut_short_has_deleted_or_not(rows: Path) -> None:
             Files(Dying(store, cut)).delete(file.id)
         seen.append([b"".join(Files(store).chunks(each.id)) for each in Files(store).list()])
     assert seen == [[ROWS], []]
+
+
+def test_what_was_cut_short_is_swept_after_a_day_and_nothing_else(rows: Path, clock: FakeClock) -> None:
+    store = MemoryStore()
+    files = Files(store, clock=clock)
+    kept, deleted = (files.put(rows, filename="rows", purpose="fine-tune") for _ in range(2))
+    with pytest.raises(Died):
+        Files(Dying(store, 1), clock=clock).put(rows, filename="rows", purpose="fine-tune")
+    with pytest.raises(Died):
+        Files(Dying(store, 1), clock=clock).delete(deleted.id)
+    assert (len(store.data), files.sweep()) == (4, 0)
+    clock.now += 86_401
+    late = files.put(rows, filename="rows", purpose="fine-tune")
+    assert (files.sweep(), files.sweep()) == (2, 0)
+    assert files.list() == (kept, late)
+    assert len(store.data) == 4
 
 
 @pytest.mark.parametrize("damaged", [b"other", ROWS[:-1], b""])
