@@ -1,4 +1,4 @@
-"""Takes out captures that may be kept no longer, and what uploads that were cut short have left; on a thread of its own.
+"""Takes out captures that may be kept no longer, and what uploads that broke off have left; on a thread of its own.
 
 Of every tenant that this gateway serves.
 """

@@ -79,7 +79,7 @@ def test_the_same_bytes_twice_are_two_files_in_the_order_they_came(rows: Path, c
 
 
 @pytest.mark.parametrize(
-    "id", ["", "file-", "../x", "file-" + "A" * 26, "file-" + "a" * 27, "file-" + "l" * 26, f"file-{'a' * 26}\n"]
+    "id", ["", "file-", "../x", "file-" + "A" * 26, f"file-{'a' * 27}", f"file-{'l' * 26}", f"file-{'a' * 26}\n"]
 )
 def test_what_is_no_id_is_no_file(id: str) -> None:
     with pytest.raises(NotFound):
