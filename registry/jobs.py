@@ -120,10 +120,10 @@ class Jobs:
         last = self.get(key).num_events if before is None else before - 1
         return list(islice(self._log(key).tail(after + 1), max(last - after, 0)))
 
-    def claim(self, worker: str, lease_s: float) -> Job | None:
-        """Take the oldest job that waits or whose worker fell silent; None when there is nothing to do."""
+    def claim(self, worker: str, lease_s: float, is_wanted: Callable[[Job], bool] = lambda _: True) -> Job | None:
+        """Take the oldest wanted job that waits or whose worker fell silent; None when there is nothing to do."""
         for job in self.list():
-            if not job.claimable(self._clock()):
+            if not job.claimable(self._clock()) or not is_wanted(job):
                 continue
             if (claimed := self._claim(job.key, worker, lease_s)) is not None:
                 return claimed

@@ -22,6 +22,8 @@ class TuneJob(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = KIND
     adapter: str
     """The name to publish under."""
+    base: str | None = None
+    """The sha256 of the weights that it is for: workers of another base leave it."""
     training_file: str
     validation_file: str | None = None
     parent: str | None = None

@@ -73,7 +73,7 @@ class Worker:
 
     def work_once(self, stop: threading.Event) -> Job | None:
         """Claim the next job and bring it to an end; None when there is none to be had."""
-        job = self._jobs.claim(self.name, self._settings.lease_s)
+        job = self._jobs.claim(self.name, self._settings.lease_s, self._is_for_our_base)
         if job is None:
             return None
         logger.info("claimed job %s, attempt %d", job.key, job.attempt)
@@ -81,6 +81,9 @@ class Worker:
             return self._bring_to_an_end(job, stop)
         finally:
             self._desks.clear(self._jobs)
+
+    def _is_for_our_base(self, job: Job) -> bool:
+        return job.spec.get("base") in (None, self._base.profile.identity.weights_sha256)
 
     def _bring_to_an_end(self, job: Job, stop: threading.Event) -> Job | None:
         """None where it rests, or belongs to another by now."""

@@ -111,6 +111,7 @@ class Catalog:
         self.registry = registry
         self.known = known
         self._base_fingerprint = f"sha256:{profile.identity.weights_sha256.removeprefix('sha256:')}"
+        self.base_weights = profile.identity.weights_sha256
         self.base_names = tuple(dict.fromkeys((profile.identity.id, *profile.names)))
         self.cards = Cards(registry, self.base_names[0], self._base_fingerprint)
         self._rng = rng or random.Random()

@@ -79,6 +79,16 @@ def test_a_job_that_cannot_be_done_fails_and_says_why(
     assert make_worker(lab).work_once(threading.Event()) is None
 
 
+def test_a_job_for_another_base_is_left_to_others(lab: Lab, jobs: Jobs) -> None:
+    jobs.submit("other", {"kind": "fine-tune", "base": "0" * 64, "adapter": "a", "training_file": "file-1"})
+    jobs.submit("ours", {"kind": "fine-tune", "base": lab.base.profile.identity.weights_sha256})
+    done = make_worker(lab).work_once(threading.Event())
+    assert done is not None
+    assert (done.key, done.state) == ("ours", "failed")
+    assert make_worker(lab).work_once(threading.Event()) is None
+    assert jobs.get("other").state == "queued"
+
+
 def test_what_was_published_before_is_not_published_again(lab: Lab, jobs: Jobs, champion: Version) -> None:
     spec = job(champion, capture(lab, champion, "digits", "d", 40))
     jobs.submit("first", spec)

@@ -47,6 +47,7 @@ def order_of(body: JobRequest, id: str, principal: Principal, catalog: Catalog) 
     wanted = _hyperparameters(body)
     return TuneJob(
         adapter=adapter,
+        base=catalog.base_weights,
         training_file=body.training_file,
         validation_file=body.validation_file,
         model=body.model,
