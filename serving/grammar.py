@@ -95,10 +95,14 @@ class Grammars:
 
     def from_rules(self, rules: str, *, param: str) -> Grammar:
         """A grammar in llguidance's own Lark. Invalid names `param`, the field that the rules were made of."""
-        return self._kept(rules, lambda: self._from_rules(rules, param))
+        return self._kept(rules, lambda: self._from_source(LLMatcher.grammar_from_lark(rules), param))
+
+    def from_regex(self, regex: str, *, param: str) -> Grammar:
+        """A grammar for texts all of which the regular expression matches, in the syntax of Rust's."""
+        return self._kept(f"regex {regex}", lambda: self._from_source(LLMatcher.grammar_from_regex(regex), param))
 
     def _kept(self, source: str, compile: Callable[[], Grammar]) -> Grammar:
-        """No schema reads as rules."""
+        """No schema reads as rules, and neither as `regex` and a space."""
         with self._lock:
             if (grammar := self._compiled.get(source)) is not None:
                 self._compiled.move_to_end(source)
@@ -110,8 +114,8 @@ class Grammars:
                 self._compiled.popitem(last=False)
         return grammar
 
-    def _from_rules(self, rules: str, param: str) -> Grammar:
-        matcher = LLMatcher(self._ready(), LLMatcher.grammar_from_lark(rules), log_level=0)
+    def _from_source(self, source: str, param: str) -> Grammar:
+        matcher = LLMatcher(self._ready(), source, log_level=0)
         if matcher.is_error():
             raise Invalid(f"no grammar can be made of it: {_first_line(matcher)}", param=param)
         return Grammar(matcher, self._base.profile.vocab_size)

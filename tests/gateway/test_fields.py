@@ -5,6 +5,7 @@ A field that a newer client knows and this table does not, fails here: whoever a
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
@@ -191,8 +192,7 @@ def test_what_is_refused_is_named_and_what_asks_for_nothing_is_taken(running: Ru
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("guided_json", {"type": "object"}),
-        ("structured_outputs", {"regex": "a"}),
+        ("guided_grammar", "root ::= a"),
         ("use_beam_search", True),
         ("length_penalty", 0.5),
         ("skip_special_tokens", False),
@@ -215,3 +215,16 @@ def test_what_vllm_has_and_we_have_not_is_refused(running: Running, name: str, v
         }
     usual = {"skip_special_tokens": True, "use_beam_search": False, "length_penalty": 1.0, "guided_json": None}
     assert ask(running, "/v1/completions", COMPLETION, **usual).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_vllms_forms_bind_the_answer(running: Running, path: str) -> None:
+    def said(**fields: Any) -> str:
+        response = ask(running, path, ENDPOINTS[path][0], max_tokens=40, **fields)
+        assert response.status_code == 200, response.text
+        choice = response.json()["choices"][0]
+        return str(choice["message"]["content"] if "message" in choice else choice["text"])
+
+    assert said(guided_choice=["yes", "no"]) in ("yes", "no")
+    assert re.fullmatch(r"\d{3}-[a-c]", said(structured_outputs={"regex": r"\d{3}-[a-c]"}))
+    assert said(structured_outputs={"json": {"type": "boolean"}}) in ("true", "false")

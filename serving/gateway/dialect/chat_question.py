@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, about
-from serving.gateway.dialect.formats import format_grammar, schema_of
+from serving.gateway.dialect.formats import form_of
 from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.messages import template_messages, texts_of, uses_tools
 from serving.gateway.dialect.prompts import Prompt
@@ -45,7 +45,7 @@ class ChatQuestion(FromBody[ChatRequest]):
 
     @property
     def is_bound(self) -> bool:
-        return self.body.response_format is not None or self.offer is not None
+        return form_of(self.body) is not None or self.offer is not None
 
     def scores(self, index: int) -> bool:
         return False
@@ -77,14 +77,15 @@ class ChatQuestion(FromBody[ChatRequest]):
         return [Kept(messages=self._conversation, tools=[] if self.offer is None else self.offer.described())]
 
     def grammar(self, grammars: Grammars) -> Grammar | None:
-        wanted = self.body.response_format
+        form = form_of(self.body)
         if self.offer is None:
-            return format_grammar(wanted, grammars)
-        content = schema_of(wanted)
-        if content is not None and self.offer.must:
-            complaint = "an answer that must be a tool call cannot have a response_format"
-            raise Invalid(complaint, param="response_format", code="invalid_value")
-        return tool_grammar(self.offer, content, grammars)
+            return None if form is None else form.grammar(grammars)
+        if form is not None and self.offer.must:
+            complaint = f"an answer that must be a tool call cannot have a {form.param}"
+            raise Invalid(complaint, param=form.param, code="invalid_value")
+        if form is not None and form.schema is None:
+            raise Invalid(f"beside tools, {form.param} is a schema", param=form.param, code="invalid_value")
+        return tool_grammar(self.offer, None if form is None else form.schema, grammars)
 
     def sampling(self, num_prompt_tokens: int, context_length: int, grammar: Grammar | None) -> Sampling:
         wanted = self.body.max_completion_tokens or self.body.max_tokens

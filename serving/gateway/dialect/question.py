@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand
+from serving.gateway.dialect.formats import FIELDS, form_of
 from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.prompts import Prompt
 from serving.gateway.wire.generation import Choosing, Generate, MixPart
@@ -104,14 +105,16 @@ def check_choosing(body: Choosing, base: Base) -> None:
 
 def check_generation(body: Generate, base: Base, names: Iterable[str] = ()) -> None:
     """What every generating endpoint checks; `names` are of fields that it alone refuses."""
-    check_supported(body, names)
+    check_supported(body, names, FIELDS)
     check_choosing(body, base)
+    form_of(body)
     if body.stream_options is not None and not body.stream:
         raise Invalid("stream_options needs stream: true", param="stream_options", code="invalid_value")
 
 
-def check_supported(body: Unsupported, names: Iterable[str] = ()) -> None:
-    if (name := unsupported(body, (*Unsupported.__struct_fields__, *names))) is not None:
+def check_supported(body: Unsupported, names: Iterable[str] = (), honoured: Sequence[str] = ()) -> None:
+    refused = (name for name in Unsupported.__struct_fields__ if name not in honoured)
+    if (name := unsupported(body, (*refused, *names))) is not None:
         refuse({name: True})
 
 

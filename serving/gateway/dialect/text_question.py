@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, lengths_of
-from serving.gateway.dialect.formats import format_grammar
+from serving.gateway.dialect.formats import form_of
 from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.prompts import Prompt, echoed, plain_texts, read_prompts, tokenised
 from serving.gateway.dialect.question import FromBody, check_generation, refuse
@@ -43,7 +43,7 @@ class TextQuestion(FromBody[CompletionRequest]):
 
     @property
     def is_bound(self) -> bool:
-        return self.body.response_format is not None
+        return form_of(self.body) is not None
 
     @property
     def echoes(self) -> bool:
@@ -75,7 +75,8 @@ class TextQuestion(FromBody[CompletionRequest]):
         return [Kept(prompt=each if isinstance(each, str) else echoed(base, each).text) for each in given]
 
     def grammar(self, grammars: Grammars) -> Grammar | None:
-        return format_grammar(self.body.response_format, grammars)
+        form = form_of(self.body)
+        return None if form is None else form.grammar(grammars)
 
     def sampling(self, num_prompt_tokens: int, context_length: int, grammar: Grammar | None) -> Sampling:
         wanted = self.body.max_tokens

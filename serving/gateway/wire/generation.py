@@ -10,6 +10,7 @@ from msgspec import Meta
 from serving.gateway.wire.unsupported import Unsupported
 from serving.gateway.wire.values import Count, Name, Natural, Penalty, Seed, StopText, StopTexts
 
+StructureText = Annotated[str, Meta(min_length=1, max_length=4096)]
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -27,6 +28,17 @@ class JsonSchema(msgspec.Struct, frozen=True, kw_only=True):
 class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     json_schema: JsonSchema | None = None
+
+
+class Structure(msgspec.Struct, frozen=True, kw_only=True):
+    """vLLM's `structured_outputs`: one of these."""
+
+    json: dict[str, Any] | str | None = None
+    regex: StructureText | None = None
+    choice: Annotated[list[StructureText], Meta(min_length=1, max_length=1024)] | None = None
+    json_object: bool | None = None
+    grammar: Any = None
+    structural_tag: Any = None
 
 
 class MixPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +78,10 @@ class Generate(Choosing, frozen=True, kw_only=True):
     logit_bias: Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)] | None = None
     response_format: ResponseFormat | None = None
 
+    structured_outputs: Structure | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: StructureText | None = None
+    guided_choice: Annotated[list[StructureText], Meta(min_length=1, max_length=1024)] | None = None
     top_k: Annotated[int, Meta(ge=-1, le=1 << 31)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     min_tokens: Natural | None = None
