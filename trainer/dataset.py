@@ -149,7 +149,7 @@ def write_splits(splits: Splits, path: Path) -> None:
     with path.open("wb") as file:
         for name, rows in splits.items():
             for row in rows:
-                messages = [{"role": m.role, "content": m.content} for m in row.messages]
+                messages = [_message(each) for each in row.messages]
                 line = {"messages": messages, "label": row.label, "split": name, "meta": dict(row.meta)}
                 file.write(msgspec.json.encode({k: v for k, v in line.items() if v not in (None, {})}) + b"\n")
 
@@ -171,6 +171,11 @@ def fingerprint(rows: Sequence[Example]) -> str:
 
 def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _message(message: Message) -> dict[str, Any]:
+    plain = {"role": message.role, "content": message.content}
+    return plain if message.weight else {**plain, "weight": 0}
 
 
 def _asked(text: str, data: Data) -> tuple[Message, ...]:

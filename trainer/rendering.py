@@ -42,7 +42,7 @@ def render_prompt(base: Renderer, prompt: Sequence[Message]) -> list[int]:
 
 
 def render_row(base: Renderer, example: Example) -> TokenRow:
-    """Every answer of the assistant is supervised, up to and including its end-of-turn token.
+    """Every answer of the assistant that has weight is supervised, up to and including its end-of-turn token.
 
     The mask comes from rendering the part before an answer and the part up to its end, so any template works:
 
@@ -51,7 +51,7 @@ def render_row(base: Renderer, example: Example) -> TokenRow:
     whole = base.render(_plain(example.messages), add_generation_prompt=False)
     supervised: list[int] = []
     for i, message in enumerate(example.messages):
-        if message.role == "assistant":
+        if message.role == "assistant" and message.weight:
             prefix = render_prompt(base, example.messages[:i])
             upto = base.render(_plain(example.messages[: i + 1]), add_generation_prompt=False)
             if whole[: len(prefix)] != prefix:

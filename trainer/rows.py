@@ -1,6 +1,7 @@
 """Lines of a JSONL training file, checked one by one: a bad line is named with its file, number and reason.
 
-A line takes one of three forms, and may carry `meta` with a `group` that never straddles a split:
+A line takes one of three forms, and may carry `meta` with a `group` that never straddles a split. An earlier answer
+of the assistant with `"weight": 0` is read and not learned. Calls of functions are refused: nothing here renders them.
 
     {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
     {"prompt": "...", "completion": "..."}
@@ -9,7 +10,7 @@ A line takes one of three forms, and may carry `meta` with a `group` that never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,16 @@ import msgspec
 from registry.errors import Invalid, NotFound
 
 ROLES = ("system", "user", "assistant")
+CALLS = ("tools", "functions"), ("tool_calls", "function_call")
+"""What a row, and what a message, may not hold."""
 
 
 @dataclass(frozen=True)
 class Message:
     role: str
     content: str
+    weight: int = 1
+    """0: an answer that is not learned."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def _row(line: bytes, where: str) -> Row:
         raise Invalid(f"{where}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise Invalid(f"{where}: a row is a JSON object, not {type(value).__name__}")
+    _refuse_calls(value, CALLS[0], f"{where}: ")
     meta, split, label = value.get("meta", {}), value.get("split", ""), value.get("label")
     if not isinstance(meta, dict) or not isinstance(split, str):
         raise Invalid(f"{where}: meta is an object and split a string")
@@ -92,7 +98,18 @@ def _messages(value: object, where: str) -> tuple[Message, ...]:
     for i, item in enumerate(value):
         if not isinstance(item, dict) or item.get("role") not in ROLES:
             raise Invalid(f"{where}: messages[{i}].role is none of {', '.join(ROLES)}")
-        messages.append(Message(item["role"], _text(item, "content", f"{where}: messages[{i}]")))
+        place = f"{where}: messages[{i}]"
+        _refuse_calls(item, CALLS[1], f"{place}.")
+        if (weight := item.get("weight", 1)) not in (0, 1):
+            raise Invalid(f"{place}.weight is neither 0 nor 1")
+        messages.append(Message(item["role"], _text(item, "content", place), int(weight)))
     if messages[-1].role != "assistant":
         raise Invalid(f"{where}: the last message must be the assistant's answer, not the {messages[-1].role}'s")
+    if not messages[-1].weight:
+        raise Invalid(f"{where}: the last answer has weight 0", hint="end the row with the last answer to learn")
     return tuple(messages)
+
+
+def _refuse_calls(value: Mapping[str, Any], names: Sequence[str], before: str) -> None:
+    if (found := next((name for name in names if value.get(name)), None)) is not None:
+        raise Invalid(f"{before}{found} cannot be trained on", hint="leave rows with calls of functions out")

@@ -42,6 +42,11 @@ def test_labels_are_said_in_the_words_of_the_spec(write_jsonl: WriteJsonl) -> No
     assert row.answer == verbaliser.say(row.label or "")
 
 
+def talk(of_the_answer: str) -> str:
+    question, answer = '{"role": "user", "content": "x"}', f'{{"role": "assistant", "content": "y", {of_the_answer}}}'
+    return f'{{"messages": [{question}, {answer}]}}\n'
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -58,6 +63,10 @@ def test_labels_are_said_in_the_words_of_the_spec(write_jsonl: WriteJsonl) -> No
             "must be the assistant's",
         ),
         ('{"prompt": "x", "completion": "y", "meta": 1}\n', "meta is an object"),
+        (talk('"weight": 0.5'), r"messages\[1\].weight is neither 0 nor 1"),
+        (talk('"weight": 0'), "the last answer has weight 0"),
+        (talk('"tool_calls": [{}]'), r"messages\[1\].tool_calls cannot be trained on"),
+        ('{"messages": [], "tools": [{}]}\n', "tools cannot be trained on"),
         ('"\\ud800"\n', ":2: "),
     ],
 )
@@ -134,12 +143,14 @@ def test_a_split_is_repeatable_and_of_the_asked_size() -> None:
 
 
 def test_splits_survive_writing(tmp_path: Path) -> None:
+    unlearned = Message("assistant", "first", 0)
+    long = Example((*example("d").prompt, unlearned, *example("d").messages))
     splits = Splits(
-        (example("a", "g"),), (example("b"),), (Example(example("c").messages, "yes", {"source": "feedback"}),)
+        (example("a", "g"), long), (example("b"),), (Example(example("c").messages, "yes", {"source": "feedback"}),)
     )
     write_splits(splits, tmp_path / "rows.jsonl")
     assert read_splits(tmp_path / "rows.jsonl") == splits
-    assert splits.counts() == {"train": 1, "val": 1, "test": 1, "source:feedback": 1}
+    assert splits.counts() == {"train": 2, "val": 1, "test": 1, "source:feedback": 1}
 
 
 def test_an_answer_is_read_as_a_label() -> None:

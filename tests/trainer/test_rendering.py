@@ -25,6 +25,13 @@ def test_every_turn_of_the_assistant_is_supervised(tiny_base: Any) -> None:
     assert said == "first<|im_end|>second<|im_end|>"
 
 
+def test_an_answer_without_weight_is_only_read(tiny_base: Any) -> None:
+    before, first, *others = conversation("a", "first", "b", "second").messages
+    row = render_row(tiny_base, Example((before, Message("assistant", first.content, 0), *others)))
+    said = tiny_base.tokenizer.decode([row.tokens[i] for i in row.supervised])
+    assert said == "second<|im_end|>"
+
+
 def test_rows_that_do_not_fit_are_counted_not_cut(tiny_base: Any) -> None:
     rendered = render_rows(tiny_base, [conversation("a", "b"), conversation("a" * 200, "b")], max_len=100)
     assert (len(rendered.rows), rendered.num_too_long) == (1, 1)
