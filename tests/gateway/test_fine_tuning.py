@@ -6,16 +6,20 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 import openai
 import pytest
+from msgspec import UNSET
 
 from registry.jobs import Job, Jobs
 from registry.keys import Grants, KeyLog
 from registry.tuning import read_tune_job
-from serving.gateway.fine_tuning import following
+from serving.gateway.fine_tuning import following, order
+from tests.gateway.conftest import write_adapter
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running
@@ -191,12 +195,43 @@ def test_who_hangs_up_on_a_stream_frees_its_place(running: Running, client: open
     until(lambda: running.gateway.followers.inside == 0)
 
 
-def test_a_job_starts_warm_from_the_version_that_its_model_means_now(running: Running, file_id: str) -> None:
+def test_a_gateway_that_stops_does_not_wait_for_whoever_listens(start: Callable[..., Running]) -> None:
+    running = start()
+    form: dict[str, Any] = {"data": {"purpose": "fine-tune"}, "files": {"file": ("x", ROW)}}
+    file_id = running.http.post("/v1/files", **form).json()["id"]
+    job = create(running, file_id).json()
+    with running.http.stream("GET", f"/v1/fine_tuning/jobs/{job['id']}/events?stream=true") as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        since = time.monotonic()
+        running.server.stop()
+        assert "[DONE]" not in "".join(lines), "the job goes on"
+        assert time.monotonic() - since < 4
+
+
+def test_a_tenant_has_so_many_jobs_at_once(running: Running, file_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "MAX_UNFINISHED", 3)
+    filed = [create(running, file_id) for _ in range(4)]
+    assert [answer.status_code for answer in filed] == [200, 200, 200, 429]
+    assert filed[3].headers["retry-after"] == "60"
+    running.http.post(f"/v1/fine_tuning/jobs/{filed[0].json()['id']}/cancel")
+    assert create(running, file_id).status_code == 200
+
+
+def test_a_job_starts_warm_from_the_version_that_its_model_means_now(
+    running: Running, file_id: str, tmp_path: Path
+) -> None:
     for model in ("alpha", "alpha@prod", "alpha@v1"):
         job = create(running, file_id, model=model).json()
         asked = read_tune_job(running.gateway.home.jobs.get(job["id"]).spec)
         assert asked.parent == f"alpha@{running.registry.resolve('alpha').digest}"
         assert (job["model"], job["adapter"]) == (model, f"ft-{job['id'][-8:]}")
+    identity = msgspec.structs.replace(running.base.profile.identity, id="other", weights_sha256="0" * 64)
+    profile = msgspec.structs.replace(running.base.profile, identity=identity)
+    directory = write_adapter(tmp_path / "foreign", running.base, 9)
+    running.registry.publish("foreign", directory, profile=profile, aliases={"prod": UNSET})
+    foreign = create(running, file_id, model="foreign")
+    assert (foreign.status_code, foreign.json()["error"]["param"]) == (400, "model"), foreign.text
     assert create(running, file_id, model="nothing").status_code == 404
     assert create(running, file_id, model="alpha@v9").status_code == 404
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 
 from registry.errors import Invalid, NotFound
 from registry.files import Files
+from registry.jobs import Job
 from registry.names import check_name
-from registry.tuning import TuneJob
+from registry.tuning import KIND, TuneJob
 from registry.ulid import ulid
 from serving.gateway.choosing import Catalog
 from serving.gateway.dialect.question import refuse
+from serving.gateway.errors import RateLimited
 from serving.gateway.principal import Principal
 from serving.gateway.wire.fine_tuning import Auto, Hyperparameters, JobRequest, JobUnsupported
 from serving.gateway.wire.unsupported import unsupported
@@ -23,6 +26,8 @@ ID = re.compile(r"ftjob-[0-9a-z]{26}")
 ID_LENGTH = 26
 SHORT = 8
 MAX_KEY = 255
+MAX_UNFINISHED = 64
+"""Of one tenant."""
 Number = TypeVar("Number", int, float)
 
 
@@ -73,7 +78,18 @@ def resolve(order: TuneJob, files: Files, catalog: Catalog) -> TuneJob:
             raise Invalid(str(error), hint="upload it to /v1/files", param=param, code="file_not_found") from error
     if choice.version is None:
         return order
+    if choice.version.manifest.base.weights_sha256 != catalog.base_weights:
+        told = f"{order.model!r} was made for another base than {catalog.base_names[0]}"
+        raise Invalid(told, hint="ask a gateway of that base", param="model", code="invalid_value")
     return msgspec.structs.replace(order, parent=f"{choice.version.adapter}@{choice.version.digest}")
+
+
+def require_room(jobs: Iterable[Job]) -> None:
+    """RateLimited where a tenant has as many unfinished jobs as it may have."""
+    waiting = sum(not job.finished and job.spec.get("kind") == KIND for job in jobs)
+    if waiting >= MAX_UNFINISHED:
+        told = f"{waiting} fine-tuning jobs have not ended, which is all there may be"
+        raise RateLimited(told, hint="wait for one to end, or cancel one", budget="requests", retry_after_s=60.0)
 
 
 def is_same(order: TuneJob, filed: TuneJob) -> bool:

@@ -21,7 +21,7 @@ from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.fine_tuning.card import card, checkpoint
 from serving.gateway.fine_tuning.diary import Diary
 from serving.gateway.fine_tuning.following import follow
-from serving.gateway.fine_tuning.order import ID, is_same, job_id, order_of, resolve
+from serving.gateway.fine_tuning.order import ID, is_same, job_id, order_of, require_room, resolve
 from serving.gateway.openapi.operation import OPERATION, Operation
 from serving.gateway.principal import Principal, principal_of
 from serving.gateway.tenancy import Tenant, tenant_of
@@ -44,7 +44,7 @@ Limit = Annotated[int, QueryParameter(description="Most to answer with, 1 to 100
 @post(
     "/v1/fine_tuning/jobs",
     status_code=200,
-    opt={SCOPE: "train", OPERATION: Operation(body=JobRequest, answer=FineTuningJob)},
+    opt={SCOPE: "train", OPERATION: Operation(body=JobRequest, answer=FineTuningJob, fails=(429,))},
 )
 async def create_tuning_job(request: AnyRequest) -> Response[bytes]:
     """File a job that trains an adapter and publishes it if it is no worse than what it began from.
@@ -58,6 +58,7 @@ async def create_tuning_job(request: AnyRequest) -> Response[bytes]:
     trace_of(request).fields |= {"job": id, "adapter": order.adapter}
     job = await gateway.in_thread(_there, tenant, id)
     if job is None:
+        require_room(await gateway.in_thread(tenant.jobs.list))
         resolved = await gateway.in_thread(resolve, order, tenant.files, tenant.catalog)
         await audit(request, "job.create", job=id, adapter=order.adapter, file=order.training_file)
         job = await gateway.in_thread(tenant.jobs.submit, id, to_builtins(resolved), actor=principal.id)
