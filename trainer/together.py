@@ -43,11 +43,15 @@ class Together:
         self.engine = self.gateway.engine
         self.server = GatewayServer(self.gateway)
         self._stop = threading.Event()
-        worker = Worker(registry, base, self.engine, settings)
+        worker = Worker(registry, base, self.engine, settings, neighbours=self._neighbours)
         self._threads = [
             threading.Thread(target=self.monitor.run, args=(self._stop,), name="monitor", daemon=True),
             threading.Thread(target=worker.run, args=(self._stop,), name="worker", daemon=True),
         ]
+
+    def _neighbours(self) -> list[Registry]:
+        """Of the tenants that have asked this gateway for something since it started."""
+        return [tenant.registry for tenant in self.gateway.tenants.opened()]
 
     def start_background(self) -> None:
         for thread in self._threads:

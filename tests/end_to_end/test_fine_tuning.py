@@ -6,16 +6,19 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from registry.keys import SCOPES, Grants, KeyLog
 from registry.settings import Settings
 from trainer.together import Together, ensure_registry
 
 if TYPE_CHECKING:
+    from registry.adapters import Registry
     from serving.base import Base
 
 ROWS = [{"prompt": f"how is number {i}?", "completion": "okay!"} for i in range(40)]
@@ -74,7 +77,8 @@ def base_name(tiny_base: Base) -> str:
 
 
 @pytest.fixture(scope="module")
-def site(tiny_base: Base, tiny_base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def sites(tiny_base: Base, tiny_base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]:
+    """By tenant, each with a key of its own."""
     folder = tmp_path_factory.mktemp("site")
     settings = Settings(
         store=f"file://{folder}/store",
@@ -89,11 +93,29 @@ def site(tiny_base: Base, tiny_base_dir: Path, tmp_path_factory: pytest.TempPath
         drain_quiet_s=0,
     )
     registry = ensure_registry(settings, lambda _: None)
+    keys = {name: new_key(registry, name) for name in ("default", "acme")}
     with Together(settings, registry, tiny_base, io.StringIO()) as together:
         together.start_background()
         together.server.start()
-        with httpx.Client(base_url=together.server.url, timeout=PATIENCE_S) as http:
-            yield Site(http)
+        with ExitStack() as clients:
+
+            def client(key: str) -> httpx.Client:
+                headers = {"authorization": f"Bearer {key}"}
+                return clients.enter_context(
+                    httpx.Client(base_url=together.server.url, timeout=PATIENCE_S, headers=headers)
+                )
+
+            yield {name: Site(client(key)) for name, key in keys.items()}
+
+
+def new_key(registry: Registry, tenant: str) -> str:
+    _, key = KeyLog.of(registry).create(Grants(name=tenant, tenant=tenant, scopes=frozenset(SCOPES)))
+    return key
+
+
+@pytest.fixture
+def site(sites: dict[str, Site]) -> Site:
+    return sites["default"]
 
 
 def test_upload_create_follow_and_ask(site: Site, base_name: str) -> None:
@@ -146,3 +168,12 @@ def test_a_cancelled_job_stops(site: Site, base_name: str) -> None:
     after = site.ended(site.create(site.upload(ROWS), base_name, suffix="after", hyperparameters={"n_epochs": 1}))
     assert after["status"] == "succeeded", "the worker is free for others"
     assert site.http.post("/v1/completions", json={"model": "never", "prompt": "x"}).status_code == 404
+
+
+def test_the_worker_serves_every_tenant_that_asks(sites: dict[str, Site], base_name: str) -> None:
+    acme, other = sites["acme"], sites["default"]
+    job = acme.ended(acme.create(acme.upload(ROWS), base_name, suffix="theirs"))
+    assert (job["status"], job["organization_id"]) == ("succeeded", "acme")
+    assert acme.asked("theirs") == "okay!"
+    assert other.http.post("/v1/completions", json={"model": "theirs", "prompt": "x"}).status_code == 404
+    assert other.http.get(f"/v1/fine_tuning/jobs/{job['id']}").status_code == 404

@@ -79,6 +79,18 @@ def test_a_job_that_cannot_be_done_fails_and_says_why(
     assert make_worker(lab).work_once(threading.Event()) is None
 
 
+def test_tenants_take_turns(lab: Lab, jobs: Jobs) -> None:
+    for key in ("one", "two", "three"):
+        jobs.submit(key, {"kind": "knit"})
+    neighbours = [lab.registry.of_tenant(name) for name in ("acme", "default", "globex")]
+    for neighbour in neighbours[::2]:
+        Jobs(neighbour.store, neighbour.tenant).submit("theirs", {"kind": "knit"})
+    settings = Settings(cache_dir=str(lab.home))
+    hand = Worker(lab.registry, lab.base, lab.engine, settings, neighbours=lambda: neighbours)
+    done = [hand.work_once(threading.Event()) for _ in range(6)]
+    assert [job.key if job else None for job in done] == ["one", "theirs", "two", "theirs", "three", None]
+
+
 def test_a_job_for_another_base_is_left_to_others(lab: Lab, jobs: Jobs) -> None:
     jobs.submit("other", {"kind": "fine-tune", "base": "0" * 64, "adapter": "a", "training_file": "file-1"})
     jobs.submit("ours", {"kind": "fine-tune", "base": lab.base.profile.identity.weights_sha256})
