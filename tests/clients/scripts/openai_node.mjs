@@ -1,6 +1,6 @@
 // OpenAI's client for JavaScript. Run in the client's own environment; asserts by itself.
 import assert from "node:assert/strict";
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const URL = process.env.LORIMER_URL;
 const KEY = process.env.LORIMER_API_KEY;
@@ -61,6 +61,22 @@ await assert.rejects(client.chat.completions.create({ ...asked, model: "nobody" 
 await assert.rejects(client.chat.completions.create({ ...asked, temperature: 9 }), OpenAI.BadRequestError);
 const stranger = new OpenAI({ baseURL: `${URL}/v1`, apiKey: "another", maxRetries: 0 });
 await assert.rejects(stranger.models.list(), OpenAI.AuthenticationError);
+
+const rows = JSON.stringify({ prompt: "Where is it?", completion: "On its way." }) + "\n";
+const kept = await client.files.create({ file: await toFile(Buffer.from(rows), "rows.jsonl"), purpose: "fine-tune" });
+assert.equal(kept.bytes, rows.length);
+assert.equal(await (await client.files.content(kept.id)).text(), rows);
+const job = await client.fineTuning.jobs.create({ model: "support", training_file: kept.id, suffix: "from-node" });
+assert.equal(job.object, "fine_tuning.job");
+assert.equal((await client.fineTuning.jobs.cancel(job.id)).status, "cancelled");
+const happened = [];
+for await (const event of client.fineTuning.jobs.listEvents(job.id, { limit: 1 })) happened.unshift(event.message);
+assert.ok(happened[0].startsWith("created: from-node") && happened.at(-1) === "cancelled", happened.join());
+const files = [];
+for await (const file of client.files.list({ limit: 1 })) files.push(file.id);
+assert.ok(files.includes(kept.id));
+assert.ok((await client.files.delete(kept.id)).deleted);
+await assert.rejects(client.files.retrieve(kept.id), OpenAI.NotFoundError);
 
 const aborting = await client.chat.completions.create({ ...asked, max_tokens: 500, ignore_eos: true, stream: true });
 for await (const chunk of aborting) {
