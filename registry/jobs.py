@@ -20,6 +20,7 @@ import msgspec
 from registry.errors import Conflict, Invalid, NotFound
 from registry.log import Event, Log
 from registry.names import check_name
+from registry.parallel import at_once
 from registry.store import Store
 
 MAX_ATTEMPTS = 5
@@ -111,9 +112,12 @@ class Jobs:
         return job
 
     def list(self) -> Sequence[Job]:
-        """Every job, oldest first."""
-        jobs = [self.get(key) for key in self._store.folders(f"{self._prefix}/")]
-        return sorted(jobs, key=lambda job: (job.created_at, job.key))
+        """Every job, oldest first. Those that have ended are read once."""
+        keys = list(self._store.folders(f"{self._prefix}/"))
+        ended = [job for key in keys if (job := self._finished.get(key)) is not None]
+        known = {job.key for job in ended}
+        others = at_once(self.get, (key for key in keys if key not in known))
+        return sorted([*ended, *others], key=lambda job: (job.created_at, job.key))
 
     def history(self, key: str, after: int = 0, before: int | None = None) -> Sequence[Event[Op]]:
         """What happened to a job, in order: its events whose numbers lie between these two."""

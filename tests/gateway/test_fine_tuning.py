@@ -35,7 +35,13 @@ def client(running: Running) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture(autouse=True)
 def no_job_waits(running: Running) -> Iterator[None]:
+    """Other tests have filed some on this gateway, too."""
+    cancel_all(running)
     yield
+    cancel_all(running)
+
+
+def cancel_all(running: Running) -> None:
     for job in running.gateway.home.jobs.list():
         if not job.finished:
             running.gateway.home.jobs.cancel(job.key)
