@@ -1,4 +1,4 @@
-"""How long and how fast a fine-tuning job trains: what was asked, and where nothing was, what suits the rows. Pure.
+"""On how much, how long and how fast a fine-tuning job trains: what was asked, else what suits the rows. Pure.
 
 Without a word on epochs there are enough of them for a small file to be learned, and no more than a large one needs:
 
@@ -17,11 +17,18 @@ import msgspec
 
 from registry.tuning import TuneJob
 from trainer.retrain import LR_SCALE
-from trainer.spec import Train
+from trainer.spec import Split, Train
 
 FEWEST_STEPS, MOST_STEPS = 40, 300
 MAX_EPOCHS = 25
 MIN_TOKENS_PER_STEP = 16
+MOST_HELD_OUT = 500
+"""Rows to validate with, and to test with: more would say little more, and cost time and rows to learn from."""
+
+
+def split_of(num_rows: int) -> Split:
+    share = min(Split().test, MOST_HELD_OUT / num_rows)
+    return Split(val=share, test=share)
 
 
 def train_of(asked: TuneJob, lengths: Sequence[int], share: float, *, max_len: int, is_warm: bool) -> Train:

@@ -41,6 +41,11 @@ def render_prompt(base: Renderer, prompt: Sequence[Message]) -> list[int]:
     return base.render(_plain(prompt), add_generation_prompt=True)
 
 
+def length_of(base: Renderer, example: Example) -> int:
+    """How many tokens a row has, for the price of one rendering; `render_row` takes two more for each answer."""
+    return len(base.render(_plain(example.messages), add_generation_prompt=False))
+
+
 def render_row(base: Renderer, example: Example) -> TokenRow:
     """Every answer of the assistant that has weight is supervised, up to and including its end-of-turn token.
 

@@ -31,9 +31,9 @@ from trainer.candidate import Candidate, Champion, Outcome, Workplace, champion_
 from trainer.dataset import example_of, load_splits
 from trainer.desks import Desks
 from trainer.evidence import Evidence, read_evidence
-from trainer.extent import train_of
+from trainer.extent import split_of, train_of
 from trainer.publication import Release, published_for
-from trainer.rendering import render_row
+from trainer.rendering import length_of, render_row
 from trainer.rows import Row, read_rows
 from trainer.run import pinned
 from trainer.spec import Data, Gate, Method, Publish, Spec, Train
@@ -95,6 +95,7 @@ def tune(asked: TuneJob, key: str, place: Workplace) -> Outcome:
     data = fetch(asked, Files(registry.store, registry.tenant, registry.clock), desk)
     try:
         lengths, labels = measure(data, place, max_len)
+        data = msgspec.structs.replace(data, split=split_of(len(lengths)))
         if champion is not None and labels is not None:
             data = instructed_as(champion, data, labels)
         splits, verbaliser = load_splits(data, classify=labels is not None, seed=asked.seed)
@@ -130,18 +131,21 @@ def measure(data: Data, place: Workplace, max_len: int) -> tuple[list[int], set[
     rows = [*training, *(() if data.val is None else read_rows(Path(data.val)))]
     lengths: list[int] = []
     for done, row in enumerate(rows):
+        if place.stop():
+            raise Unavailable("the reading of the files was stopped")
         if done % LINES_PER_REPORT == 0:
             place.report("reading data", done, len(rows))
-            if place.stop():
-                raise Unavailable("the reading of the files was stopped")
         lengths.append(_length(row, data, place, max_len))
     labels = {row.label for row in rows if row.text and row.label is not None}
     return lengths[: len(training)], labels if all(row.text for row in rows) else None
 
 
 def _length(row: Row, data: Data, place: Workplace, max_len: int) -> int:
+    """Of a row that fits; only such a one is rendered as training will."""
     try:
-        length = len(render_row(place.base, example_of(row, data, None)))
+        example = example_of(row, data, None)
+        if (length := length_of(place.base, example)) <= max_len:
+            render_row(place.base, example)
     except Invalid as error:
         raise Invalid(f"{row.where}: {error.message}", hint=error.hint) from error
     if length > max_len:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from registry.tuning import TuneJob
-from trainer.extent import train_of
+from trainer.extent import split_of, train_of
 from trainer.spec import Train
 
 
@@ -19,6 +19,11 @@ def extent(rows: int, length: int = 100, *, is_warm: bool = False, **asked: Any)
 )
 def test_a_small_file_is_read_more_often_than_a_large_one(rows: int, epochs: int) -> None:
     assert extent(rows).epochs == epochs
+
+
+def test_a_large_file_is_not_held_out_by_the_tenth() -> None:
+    assert (split_of(40).val, split_of(40).test) == (0.1, 0.1)
+    assert split_of(100_000).test * 100_000 == pytest.approx(500)
 
 
 def test_what_is_asked_is_done() -> None:

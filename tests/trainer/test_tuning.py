@@ -157,6 +157,7 @@ def test_one_that_a_gate_refuses_fails_and_says_why(shop: Shop, champion: Versio
         ({"prompt": "x", "completion": 3}, "training_file:31: completion must be a non-empty string"),
         ({"text": "x"}, "training_file:31: needs messages"),
         ({"prompt": "long " * 1000, "completion": "x"}, "training_file:31: the row has"),
+        ({"messages": [{"role": "assistant", "content": "x"}] * 20_000}, "training_file:31: the row has"),
     ],
 )
 def test_a_bad_line_is_named(shop: Shop, line: Any, complaint: str) -> None:
