@@ -266,6 +266,20 @@ def test_so_many_at_once_and_no_more(running: Running) -> None:
     assert upload(running).status_code == 200
 
 
+def test_a_full_disk_is_told_and_nothing_is_kept(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/full takes no byte."""
+    before = running.gateway.home.files.list()
+    with monkeypatch.context() as full:
+        full.setattr(tempfile, "NamedTemporaryFile", lambda **_: Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115
+        answer = upload(running)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert "TMPDIR" in answer.text
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert upload(running).status_code == 503
+    assert running.gateway.home.files.list() == before
+    assert not [line for line in running.logged() if line["event"] == "unexpected error"]
+
+
 def test_another_tenants_files_are_not_there(start: Callable[..., Running]) -> None:
     running = start()
     _, key = KeyLog.of(running.registry).create(Grants(name="theirs", tenant="other", scopes=frozenset({"train"})))

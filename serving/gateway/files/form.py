@@ -18,6 +18,8 @@ FILE = "file"
 PIECE_BYTES = 1 << 20
 MAX_PARTS = 16
 MAX_FIELD_BYTES = 1024
+MAX_NAME = 100
+"""Of a field that is told of."""
 FRAME_BYTES = 64 << 10
 """What the form may have beside the file: boundaries, headers, fields."""
 
@@ -67,8 +69,9 @@ class Form:
                     await self._take(segment, part)
 
     def _begin(self, segment: MultipartSegment) -> None:
+        name = segment.name[:MAX_NAME]
         if segment.name in self.fields or (segment.name == FILE and self.filename is not None):
-            raise Invalid(f"the form gives {segment.name[:100]!r} twice", param=segment.name, code="invalid_form")
+            raise Invalid(f"the form gives {name!r} twice", param=name, code="invalid_form")
         if segment.name == FILE:
             self.filename = segment.filename or FILE
         self._text.clear()
@@ -77,8 +80,8 @@ class Form:
         if segment.name != FILE:
             self._text += part
             if len(self._text) > MAX_FIELD_BYTES:
-                told = f"{segment.name[:100]!r} is longer than {MAX_FIELD_BYTES} bytes"
-                raise Invalid(told, param=segment.name, code="invalid_value")
+                name = segment.name[:MAX_NAME]
+                raise Invalid(f"{name!r} is longer than {MAX_FIELD_BYTES} bytes", param=name, code="invalid_value")
             return
         self.num_bytes += len(part)
         if self.num_bytes > self.max_file_bytes:

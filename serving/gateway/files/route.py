@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Literal
 
 from litestar import Response, delete, get, post
 from litestar.exceptions import HTTPException
@@ -20,6 +18,7 @@ from serving.gateway.auditing import audit
 from serving.gateway.exchange import AnyRequest, gateway_of, respond
 from serving.gateway.files.form import FRAME_BYTES, Form, too_large
 from serving.gateway.files.lines import check_lines
+from serving.gateway.files.scratch import scratch
 from serving.gateway.gateway import Gateway
 from serving.gateway.openapi.operation import OPERATION, Operation
 from serving.gateway.tenancy import tenant_of
@@ -48,13 +47,12 @@ async def upload_file(request: AnyRequest) -> Response[bytes]:
     if (request.content_length or 0) > gateway.settings.file_bytes + FRAME_BYTES:
         raise too_large(gateway.settings.file_bytes)
     trace_of(request).bytes_per_s = PACE_BYTES_PER_S
-    with gateway.uploads.place(), tempfile.NamedTemporaryFile(prefix="lorimer-upload-") as file:
-        form = Form(gateway.settings.file_bytes, lambda data: gateway.in_thread(_append, file, data))
+    with gateway.uploads.place(), scratch() as file:
+        form = Form(gateway.settings.file_bytes, lambda data: gateway.in_thread(file.append, data))
         await form.read(request.stream(), boundary)
         filename = _checked(form)
-        path = Path(file.name)
-        await gateway.in_thread(_check, file, path)
-        kept = await gateway.in_thread(tenant.files.put, path, filename=filename, purpose=PURPOSE)
+        await gateway.in_thread(check_lines, file.path)
+        kept = await gateway.in_thread(tenant.files.put, file.path, filename=filename, purpose=PURPOSE)
     trace_of(request).fields |= {"file": kept.id, "bytes": kept.num_bytes}
     return respond(_told(kept))
 
@@ -131,15 +129,6 @@ def _checked(form: Form) -> str:
     if len(name) > MAX_NAME or not name.isprintable():
         raise Invalid(f"a file's name has at most {MAX_NAME} printable characters", param="file", code="invalid_value")
     return name
-
-
-def _append(file: IO[bytes], data: bytes) -> None:
-    file.write(data)
-
-
-def _check(file: IO[bytes], path: Path) -> None:
-    file.flush()
-    check_lines(path)
 
 
 def _told(file: File) -> FileObject:

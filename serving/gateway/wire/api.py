@@ -67,7 +67,7 @@ class DriftList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
-    """Retraining jobs."""
+    """Jobs of every kind, oldest first."""
 
     jobs: Sequence[Job]
 
