@@ -47,6 +47,8 @@ TRAINING, VALIDATION = "training_file", "validation_file"
 """The fields that name them, the files on the desk, and how a bad line is told of."""
 MAX_LEN = 2048
 """Most tokens of a row, where the base does not end before."""
+ROOM = 32
+"""Of the base's context, left for an answer that is longer than the row's own when the row is asked about."""
 LINES_PER_REPORT = 256
 
 
@@ -91,7 +93,7 @@ def tune(asked: TuneJob, key: str, place: Workplace) -> Outcome:
     desk = Desks(place.home, registry.tenant).of(key)
     place.report("reading data", 0, 1)
     champion = None if asked.parent is None else champion_of(registry.resolve(asked.parent), place)
-    max_len = min(MAX_LEN, place.base.profile.context_length)
+    max_len = min(MAX_LEN, place.base.profile.context_length - ROOM)
     data = fetch(asked, Files(registry.store, registry.tenant, registry.clock), desk)
     try:
         lengths, labels = measure(data, place, max_len)
