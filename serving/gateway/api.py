@@ -10,7 +10,7 @@ from registry.errors import NotFound
 from registry.log import Event
 from registry.ops import Op
 from registry.versions import AdapterState
-from serving.gateway.access import READ, SCOPE
+from serving.gateway.access import READ, SCOPE, require_same_origin
 from serving.gateway.auditing import audit
 from serving.gateway.exchange import AnyRequest, gateway_of, read, respond
 from serving.gateway.openapi.operation import OPERATION, Operation
@@ -102,6 +102,7 @@ async def quarantined(request: AnyRequest) -> Response[bytes]:
 @post("/api/quarantine/{digest:str}/release", opt={SCOPE: "admin", OPERATION: Operation(answer=Case)}, status_code=200)
 async def release(request: AnyRequest, digest: FromPath[str]) -> Response[bytes]:
     """Serve a quarantined version again."""
+    require_same_origin(request)
     trace_of(request).fields |= {"digest": digest}
     case = next((case for case in _cases(request) if case.digest == digest), None)
     if case is None:

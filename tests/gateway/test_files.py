@@ -191,7 +191,8 @@ def test_a_page_of_another_origin_cannot_post_a_form_here(running: Running) -> N
     body = form(('name="purpose"', b"fine-tune"), ('name="file"; filename="x"', ROW))
     for origin in ("https://evil.example", "null", "http://localhost:1"):
         assert send(running, body, origin=origin).status_code == 403
-        assert running.http.post("/v1/fine_tuning/jobs/x/cancel", headers={"origin": origin}).status_code == 403
+        for path in ("/v1/fine_tuning/jobs/x/cancel", "/api/quarantine/sha256:x/release"):
+            assert running.http.post(path, headers={"origin": origin}).status_code == 403
     assert send(running, body, origin=running.server.url).status_code == 200
 
 
