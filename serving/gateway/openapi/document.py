@@ -218,9 +218,10 @@ def _failure(status: int, route: _Route, references: dict[Any, Schema]) -> dict[
 
 
 def _event(data: Schema) -> Schema:
-    """One server-sent event, as OpenAPI 3.2 describes it: its data is a string that holds JSON."""
+    """One server-sent event, as OpenAPI 3.2 describes it: its data is a string that holds JSON, or says the end."""
     text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
-    return {"type": "object", "properties": {"event": {"type": "string"}, "data": text}, "required": ["data"]}
+    either = {"anyOf": [text, {"const": "[DONE]"}]}
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": either}, "required": ["data"]}
 
 
 def _meaning(answer: Any) -> str:

@@ -94,7 +94,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> Iterator[st
 
 def _answer(media_type: str, content: dict[str, Any]) -> str:
     if media_type == "text/event-stream":
-        event = content["schema"]["properties"]["data"]["contentSchema"]
+        event = content["schema"]["properties"]["data"]["anyOf"][0]["contentSchema"]
         return f"With `stream`: events of {in_words(event)}.\n\n```\n{content['x-stream'].rstrip()}\n```\n"
     if isinstance(content["example"], str):
         return f"Answer: `{media_type}`.\n\n```\n{content['example'].rstrip()}\n```\n"
