@@ -38,6 +38,16 @@ def talk(running: Running, request: bytes, *, wait_s: float = 20.0, then: bytes 
         return bytes(answer)
 
 
+def listen(running: Running, request: bytes, *, until: bytes) -> bytes:
+    """What comes back up to these words; the connection may stay open after them."""
+    with socket.create_connection((running.server.host, running.server.port), timeout=10) as connection:
+        connection.sendall(request)
+        answer = bytearray()
+        while until not in answer and (chunk := connection.recv(65_536)):
+            answer += chunk
+        return bytes(answer)
+
+
 def post(path: str, body: bytes, extra: str = "") -> bytes:
     head = (
         f"POST {path} HTTP/1.1\r\nhost: localhost\r\n"
@@ -213,12 +223,8 @@ def test_whoever_sends_nothing_or_half_a_head_is_hung_up_on(
 def test_a_body_that_does_not_come_is_not_waited_for(start: Callable[..., Running]) -> None:
     running = start(body_timeout_s=0.5)
     head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n{JSON}content-length: 100\r\n\r\n"
-    with socket.create_connection((running.server.host, running.server.port), timeout=10) as connection:
-        since = time.monotonic()
-        connection.sendall(head.encode() + b'{"model"')
-        answer = b""
-        while b"request_timeout" not in answer and (more := connection.recv(65_536)):
-            answer += more
+    since = time.monotonic()
+    answer = listen(running, head.encode() + b'{"model"', until=b'"request_timeout"}}')
     assert 0.4 < time.monotonic() - since < 3
     assert (status(answer), error(answer)["code"]) == (408, "request_timeout")
     assert b"connection: close" in answer.lower()
