@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, about
-from serving.gateway.dialect.formats import form_of
+from serving.gateway.dialect.formats import Form, form_of
 from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.messages import template_messages, texts_of, uses_tools
 from serving.gateway.dialect.prompts import Prompt
@@ -34,6 +34,8 @@ class ChatQuestion(FromBody[ChatRequest]):
     body: ChatRequest
     offer: Offer | None = field(default=None, init=False)
     """What may be called, known once it was checked."""
+    form: Form | None = field(default=None, init=False)
+    """What the answer is to look like, known once it was checked."""
     id_prefix: ClassVar[str] = "chatcmpl"
     window: ClassVar[int] = UNBOUNDED
     is_observed: ClassVar[bool] = True
@@ -45,7 +47,7 @@ class ChatQuestion(FromBody[ChatRequest]):
 
     @property
     def is_bound(self) -> bool:
-        return form_of(self.body) is not None or self.offer is not None
+        return self.form is not None or self.offer is not None
 
     def scores(self, index: int) -> bool:
         return False
@@ -53,6 +55,7 @@ class ChatQuestion(FromBody[ChatRequest]):
     def check(self, base: Base) -> None:
         body = self.body
         check_generation(body, base, REFUSED)
+        self.form = form_of(body)
         self.offer = offer_of(base, body.tools, body.tool_choice, body.parallel_tool_calls)
         for index, message in enumerate(body.messages):
             if uses_tools(message) and format_of(base) is None:
@@ -77,7 +80,7 @@ class ChatQuestion(FromBody[ChatRequest]):
         return [Kept(messages=self._conversation, tools=[] if self.offer is None else self.offer.described())]
 
     def grammar(self, grammars: Grammars) -> Grammar | None:
-        form = form_of(self.body)
+        form = self.form
         if self.offer is None:
             return None if form is None else form.grammar(grammars)
         if form is not None and self.offer.must:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand
-from serving.gateway.dialect.formats import FIELDS, form_of
+from serving.gateway.dialect.formats import FIELDS
 from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.prompts import Prompt
 from serving.gateway.wire.generation import Choosing, Generate, MixPart
@@ -107,7 +107,6 @@ def check_generation(body: Generate, base: Base, names: Iterable[str] = ()) -> N
     """What every generating endpoint checks; `names` are of fields that it alone refuses."""
     check_supported(body, names, FIELDS)
     check_choosing(body, base)
-    form_of(body)
     if body.stream_options is not None and not body.stream:
         raise Invalid("stream_options needs stream: true", param="stream_options", code="invalid_value")
 

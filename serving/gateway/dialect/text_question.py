@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from registry.errors import Invalid
 from serving.gateway.demand import Demand, lengths_of
-from serving.gateway.dialect.formats import form_of
+from serving.gateway.dialect.formats import Form, form_of
 from serving.gateway.dialect.kept import Kept
 from serving.gateway.dialect.prompts import Prompt, echoed, plain_texts, read_prompts, tokenised
 from serving.gateway.dialect.question import FromBody, check_generation, refuse
@@ -28,6 +28,8 @@ MAX_PROMPTS = 64
 @dataclass(eq=False)
 class TextQuestion(FromBody[CompletionRequest]):
     body: CompletionRequest
+    form: Form | None = field(default=None, init=False)
+    """What the answer is to look like, known once it was checked."""
     id_prefix: ClassVar[str] = "cmpl"
     window: ClassVar[int] = UNBOUNDED
     is_observed: ClassVar[bool] = True
@@ -43,7 +45,7 @@ class TextQuestion(FromBody[CompletionRequest]):
 
     @property
     def is_bound(self) -> bool:
-        return form_of(self.body) is not None
+        return self.form is not None
 
     @property
     def echoes(self) -> bool:
@@ -59,6 +61,7 @@ class TextQuestion(FromBody[CompletionRequest]):
             }
         )
         check_generation(body, base)
+        self.form = form_of(body)
 
     def demand(self) -> Demand:
         return Demand.of(lengths_of(self.body.prompt)[:MAX_PROMPTS], self.per_prompt, self.body.max_tokens)
@@ -75,8 +78,7 @@ class TextQuestion(FromBody[CompletionRequest]):
         return [Kept(prompt=each if isinstance(each, str) else echoed(base, each).text) for each in given]
 
     def grammar(self, grammars: Grammars) -> Grammar | None:
-        form = form_of(self.body)
-        return None if form is None else form.grammar(grammars)
+        return None if self.form is None else self.form.grammar(grammars)
 
     def sampling(self, num_prompt_tokens: int, context_length: int, grammar: Grammar | None) -> Sampling:
         wanted = self.body.max_tokens
