@@ -12,7 +12,6 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,15 +31,9 @@ LONG = 2000
 Span = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Extent:
-    probes: int
-    rounds: int
-    """Each is quiet, loading, loading, quiet: rows get slower as they grow, in both alike."""
-
-
-FULL = Extent(probes=24, rounds=1)
-QUICK = Extent(probes=4, rounds=1)
+PROBES, FEW_PROBES = 24, 4
+IS_LOADING = (False, True, True, False)
+"""Phase by phase: rows get slower as they grow, in both kinds alike."""
 
 
 class Bench:
@@ -134,20 +127,20 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
-def find(bench: Bench, extent: Extent) -> dict[str, float]:
+def find(bench: Bench, probes: int) -> dict[str, float]:
     bench.added_time(1)
-    idle = bench.added_time(extent.probes)
+    idle = bench.added_time(probes)
     quiet: list[Span] = []
     loads: list[Span] = []
     with Running(bench) as running:
-        for is_loading in (False, True, True, False) * extent.rounds:
+        for is_loading in IS_LOADING:
             if is_loading:
                 loads += bench.load_for(PHASE_S)
                 continue
             began = time.perf_counter()
             time.sleep(PHASE_S)
             quiet.append((began, time.perf_counter()))
-        busy = bench.added_time(extent.probes // 2)
+        busy = bench.added_time(probes // 2)
         gaps = running.gaps()
     calm, disturbed = during(gaps, quiet), during(gaps, loads)
     return {
@@ -169,7 +162,7 @@ def main() -> None:
     count = fleet.SMALL if plan["quick"] else fleet.SIZE
     adapters = [Path(path) for path in plan["adapters"]]
     with fleet.gateway(Path(plan["work"]), adapters, plan["threads"], count, lambda line: say(note=line)) as gateway:
-        say(measure=find(Bench(gateway, count), QUICK if plan["quick"] else FULL))
+        say(measure=find(Bench(gateway, count), FEW_PROBES if plan["quick"] else PROBES))
 
 
 if __name__ == "__main__":
