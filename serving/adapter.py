@@ -1,6 +1,7 @@
 """An adapter in memory, of any kind, ready for the batch. Reads PEFT's format; knows no batch and no registry.
 
-file -> a change for each module (lora, ia3, a saved module) -> one delta for each site of linears
+file -> a blueprint, if it is low rank on linears alone -> all deltas at once, in one slab
+     -> else a change for each module (lora, ia3, a saved module) -> one delta for each site of linears
      -> the embedding's delta, the head's, and virtual tokens
 """
 
@@ -18,6 +19,7 @@ from registry.adapter_config import CONFIG_FILE
 from registry.layout import TOKENS, WEIGHTS_FILE, Module, listed_tokens
 from serving.adapter_file import AdapterFile
 from serving.base import Base, Site
+from serving.blueprint import Blueprint
 from serving.change import Change, bias_of, fuse, weight_of
 from serving.delta import Delta, EmbeddingDelta, Part
 from serving.embedding_change import embedding_delta, replaced
@@ -74,7 +76,9 @@ class LoadedAdapter:
     def from_file(
         cls, file: AdapterFile, base: Base, digest: str, name: str, pace: Callable[[], None] = lambda: None
     ) -> LoadedAdapter:
-        """Read the values of a file that was opened for this base. Calls `pace` after each site."""
+        """Read the values of a file that was opened for this base. Calls `pace` between small pieces of work."""
+        if (blueprint := Blueprint.of(file, base)) is not None:
+            return cls(digest, name, blueprint.carry_out(file, pace), blueprint.num_bytes)
         if file.layout.prompt is not None:
             virtual = file.tensor(file.layout.prompt).to(base.device, base.dtype)
             return cls.make(digest, name, {}, virtual=virtual)

@@ -27,7 +27,7 @@ KNOWN_RECIPES = 32
 
 
 @dataclass(frozen=True)
-class _Recipe:
+class Recipe:
     """All that the layout of an adapter depends on."""
 
     config: bytes
@@ -37,9 +37,14 @@ class _Recipe:
     parsed: AdapterConfig = field(compare=False)
     profile: BaseProfile = field(compare=False)
 
+    @property
+    def layout(self) -> Layout:
+        """Refused where there is none."""
+        return _laid_out(self)
+
 
 @lru_cache(KNOWN_RECIPES)
-def _laid_out(recipe: _Recipe) -> Layout:
+def _laid_out(recipe: Recipe) -> Layout:
     return lay_out(parse_header(WEIGHTS_FILE, recipe.header, recipe.file_bytes), recipe.parsed, recipe.profile)
 
 
@@ -53,10 +58,10 @@ class AdapterFile:
         self._path = directory / WEIGHTS_FILE
         config = raw_adapter_config(directory / CONFIG_FILE)
         self.config = parse_adapter_config(CONFIG_FILE, config)
-        recipe = _Recipe(config, *raw_header(self._path), profile.identity, self.config, profile)
-        self.layout = _laid_out(recipe)
+        self.recipe = Recipe(config, *raw_header(self._path), profile.identity, self.config, profile)
+        self.layout = self.recipe.layout
         try:
-            self._bytes = torch.from_file(str(self._path), size=self._path.stat().st_size, dtype=torch.uint8)
+            self.content = torch.from_file(str(self._path), size=self._path.stat().st_size, dtype=torch.uint8)
         except (RuntimeError, OSError) as error:
             raise Corrupt(f"{self._path} cannot be read: {error}") from error
 
@@ -83,7 +88,7 @@ class AdapterFile:
         return values.to(torch.float32, copy=True)  # nothing kept outlives the mapping
 
     def _stored(self, entry: TensorEntry) -> Tensor:
-        dtype, raw = _DTYPES[entry.dtype], self._bytes[entry.begin : entry.end]
+        dtype, raw = _DTYPES[entry.dtype], self.content[entry.begin : entry.end]
         if entry.begin % dtype.itemsize:
             raw = raw.clone()  # a writer may have left the data unaligned
         return raw.view(dtype).view(entry.shape)

@@ -10,6 +10,7 @@ from registry.adapter_config import AdapterConfig
 from registry.layout import TOKENS, Module
 from serving.adapter_file import AdapterFile
 from serving.base import Base, Site
+from serving.blueprint import Blueprint
 
 VECTOR_BYTES = torch.float32.itemsize
 INDEX_BYTES = torch.int64.itemsize
@@ -19,6 +20,8 @@ _WHOLE = frozenset({"weight", "base_layer.weight"})
 
 def footprint(file: AdapterFile, base: Base) -> int:
     """Bytes that loading it takes at most: exact for low rank on linears, an upper bound for the rarer kinds."""
+    if (blueprint := Blueprint.of(file, base)) is not None:
+        return blueprint.num_bytes
     layout, config, item_bytes = file.layout, file.config, base.dtype.itemsize
     if layout.prompt is not None:
         return math.prod(layout.prompt.shape) * item_bytes

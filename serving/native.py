@@ -57,6 +57,20 @@ class NativeDelta(ctypes.Structure):
     )
 
 
+class Move(ctypes.Structure):
+    """`Move` of kernel/stack.c: a stored matrix's way from its file into a slab, as `adopt` would take it."""
+
+    _fields_ = (
+        ("begin", Word),
+        ("item_bytes", Word),
+        ("rows", Word),
+        ("columns", Word),
+        ("scale", ctypes.c_double),
+        ("to", Word),
+        ("stride", Word),
+    )
+
+
 @cache
 def kernel(dtype: torch.dtype) -> Any | None:
     """The compiled functions for numbers of this type, or None where they cannot be had."""
@@ -75,9 +89,10 @@ def kernel(dtype: torch.dtype) -> Any | None:
     library.linear.argtypes = (Pointer, Word, Pointer, Word, Word, Pointer, Pointer, Word)
     library.greatest_of.argtypes = (Pointer, Word, Word, Pointer, Word)
     library.adopt.argtypes = (Pointer, Word, Word, Word, ctypes.c_double, Pointer, Word)
+    library.adopt_all.argtypes = (Pointer, Word, Pointer, Pointer)
     for function in (library.walk, library.linear, library.greatest_of):
         function.restype = None
-    library.adopt.restype = Word
+    library.adopt.restype = library.adopt_all.restype = Word
     return library
 
 

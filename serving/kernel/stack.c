@@ -384,3 +384,19 @@ void greatest_of(const Number *const *rows, int64_t count, int64_t width, int64_
 int64_t adopt(const void *from, int64_t bytes, int64_t rows, int64_t columns, double scale, Number *to, int64_t stride) {
     return transpose(from, bytes, rows, columns, (float)scale, to, stride) == 0;
 }
+
+typedef struct { /* one stored matrix: where in its file, and where and how in the slab, as `adopt` has it */
+    int64_t from, bytes, rows, columns;
+    double scale;
+    int64_t to, stride;
+} Move;
+
+/* out of a file into a slab; returns how many moves went well before one whose result is not finite */
+int64_t adopt_all(const Move *moves, int64_t count, const char *file, char *slab) {
+    for (int64_t move = 0; move < count; move++) {
+        const Move *of = moves + move;
+        if (!adopt(file + of->from, of->bytes, of->rows, of->columns, of->scale, (Number *)(slab + of->to), of->stride))
+            return move;
+    }
+    return count;
+}
