@@ -172,7 +172,7 @@ def _call(gateway: Gateway, caller: Caller, asked: _Asked, lease: Lease | None, 
         prompts=asked.prompts,
         kept=asked.kept,
         trace=caller.trace,
-        generation=Generation(gateway.engine, requests, ended, question.window),
+        generation=Generation(gateway.engine, gateway.post, requests, ended, question.window),
     )
     return call
 

@@ -58,6 +58,7 @@ class Entrance:
             trace.failure = trace.failure or error
             raise
         finally:
+            exchange.close()
             self.in_flight -= 1
             if trace.at_end is not None:
                 trace.at_end()

@@ -39,6 +39,7 @@ from serving.gateway.logs import request_log
 from serving.gateway.meter import Meter
 from serving.gateway.metrics import Metrics
 from serving.gateway.places import Places
+from serving.gateway.post import Post
 from serving.gateway.reading import Reading
 from serving.gateway.recorder import Recorder
 from serving.gateway.residency_metrics import ResidencyCollector
@@ -93,6 +94,7 @@ class Gateway:
         self.uploads = Turnstile(MAX_UPLOADS, "uploads", retry_after_s=10.0)
         self.followers = Turnstile(MAX_FOLLOWERS, "event streams", retry_after_s=30.0)
         self.draining = False
+        self.post = Post()
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
         self.reading = Reading(base, engine.max_context)
         clock = self.home.registry.clock

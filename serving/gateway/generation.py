@@ -1,6 +1,6 @@
 """The engine rows behind one HTTP request, seen from the event loop. Knows no HTTP and no dialect.
 
-Events come on the engine's thread and are handed to the loop. Whatever becomes of the HTTP side, every submitted row
+Events come on the engine's thread and are posted to the loop. Whatever becomes of the HTTP side, every submitted row
 ends with `Finished`, and `on_done` runs exactly once after the last of them.
 """
 
@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from registry.errors import LorimerError, Unavailable
 from serving.engine import Engine
+from serving.gateway.arrivals import Arrivals
 from serving.gateway.errors import DeadlinePassed
+from serving.gateway.post import Post
 from serving.request import Event, Finished, Request, Timings, Token, Usage
 
 UNBOUNDED = 1 << 31
@@ -51,15 +52,21 @@ class Generation:
     """Create and use it on one event loop."""
 
     def __init__(
-        self, engine: Engine, requests: Sequence[Request], on_done: Callable[[], None], window: int = UNBOUNDED
+        self,
+        engine: Engine,
+        post: Post,
+        requests: Sequence[Request],
+        on_done: Callable[[], None],
+        window: int = UNBOUNDED,
     ) -> None:
         """`window`: how many rows may be in the engine at once; the others follow as those end."""
         self.rows = [Row(request) for request in requests]
         self._waiting = deque(range(window, len(requests)))
         self._engine = engine
+        self._post = post
         self._on_done = on_done
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._events = Arrivals[tuple[int, Event]](self._loop)
         self._done = asyncio.Event()
         self._running = 0
 
@@ -83,23 +90,13 @@ class Generation:
                 raise failure
         return self.rows
 
-    async def events(self, heartbeat_s: float) -> AsyncIterator[tuple[int, Event] | None]:
-        """Events of all rows as they come; None after each `heartbeat_s` of silence."""
+    async def events(self, heartbeat_s: float) -> AsyncIterator[list[tuple[int, Event]]]:
+        """Events of all rows, as many at once as there are; none after each `heartbeat_s` of silence."""
         remaining = len(self.rows)
         while remaining:
-            try:
-                index, event = await self._next(heartbeat_s)
-            except TimeoutError:
-                yield None
-                continue
-            remaining -= isinstance(event, Finished)
-            yield index, event
-
-    async def _next(self, timeout_s: float) -> tuple[int, Event]:
-        if not self._events.empty():
-            return self._events.get_nowait()
-        async with asyncio.timeout(timeout_s):
-            return await self._events.get()
+            events = await self._events.take(heartbeat_s)
+            remaining -= sum(isinstance(event, Finished) for _, event in events)
+            yield events
 
     def abort(self) -> None:
         """Free every unfinished row at the next step."""
@@ -125,8 +122,7 @@ class Generation:
                 self.rows[index].finished = Finished("error", Usage(0, 0), Timings(0.0, 0.0, 0.0), error)
 
     def _from_engine(self, index: int, event: Event) -> None:
-        with suppress(RuntimeError):  # the loop is gone: nobody waits for this event any more
-            self._loop.call_soon_threadsafe(self._deliver, index, event)
+        self._post.put(self._loop, partial(self._deliver, index, event))
 
     def _deliver(self, index: int, event: Event) -> None:
         row = self.rows[index]
@@ -135,7 +131,7 @@ class Generation:
             row.arrivals.append(time.perf_counter())
         else:
             row.finished = event
-        self._events.put_nowait((index, event))
+        self._events.add((index, event))
         if row.finished is not None:
             self._follow(row)
             self._one_less()

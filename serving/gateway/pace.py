@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import timeout
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from litestar.exceptions import HTTPException
 from litestar.types import Message, Receive, ReceiveMessage, Send
 
+from serving.gateway.alarm import Alarm
 from serving.gateway.errors import Gone
 from serving.gateway.trace import Trace
 
@@ -34,6 +37,12 @@ class Exchange:
     body_over: bool = False
     num_bytes: int = 0
     """Of the body, so far."""
+    _stall: Alarm = field(init=False)
+    _sending: asyncio.Task[Any] | None = None
+    _has_stalled: bool = False
+
+    def __post_init__(self) -> None:
+        self._stall = Alarm(self._give_up, asyncio.get_running_loop())
 
     async def receive(self) -> ReceiveMessage:
         """Nothing but `http.disconnect` comes once the body is over; before that it is an error."""
@@ -60,12 +69,26 @@ class Exchange:
             self.status = message["status"]
             ours = {"x-request-id": self.trace.request_id, **self.headers, **self.trace.headers}
             message["headers"] = [*message["headers"], *((_raw(name), _raw(value)) for name, value in ours.items())]
+        self._sending = asyncio.current_task()
+        self._stall.set(self.patience.stall_s)
         try:
-            async with timeout(self.patience.stall_s):
-                await self.send_next(message)
-        except TimeoutError as error:
+            await self.send_next(message)
+        except asyncio.CancelledError as error:
+            if not self._has_stalled or self._sending is None or self._sending.uncancel():
+                raise
             self.trace.failure = Gone("the client stopped taking its answer")
             raise self.trace.failure from error
+        finally:
+            self._stall.clear()
+
+    def close(self) -> None:
+        """Nothing will be sent any more."""
+        self._stall.close()
+
+    def _give_up(self) -> None:
+        if self._sending is not None:
+            self._has_stalled = True
+            self._sending.cancel()
 
 
 def _raw(text: str) -> bytes:

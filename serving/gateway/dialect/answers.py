@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from serving.gateway.calls import Call
@@ -19,6 +20,9 @@ Spell = Callable[[int], str]
 """A token id as text."""
 Kind = Literal["chat.completion", "chat.completion.chunk", "text_completion"]
 Choices = Sequence[ChatChoice] | Sequence[ChunkChoice | TextChoice]
+
+
+encode = msgspec.json.Encoder().encode
 
 
 class Answers(Protocol):
@@ -57,8 +61,11 @@ def whole(call: Call, answers: Answers) -> Answer:
     return _document(call, answers.whole, answers.choices(call.generation.rows), usage_of(call))
 
 
-def chunk(call: Call, answers: Answers, choice: ChunkChoice | TextChoice, *, include_usage: bool) -> Answer:
-    return _document(call, answers.chunk, (choice,), None if include_usage else UNSET)
+def around_choice(call: Call, answers: Answers, *, include_usage: bool) -> tuple[bytes, bytes]:
+    """The JSON of a chunk before and after its one choice: the same for all chunks of a call."""
+    empty = encode(_document(call, answers.chunk, (), None if include_usage else UNSET))
+    before, choices, after = empty.partition(b'"choices":[')  # within a text its quotes would be escaped
+    return before + choices, after
 
 
 def last_chunk(call: Call, answers: Answers) -> Answer:

@@ -3,62 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
-
-import msgspec
 
 from registry.errors import LorimerError
 from serving.gateway.calls import Call
-from serving.gateway.dialect.answers import Answers, chunk, last_chunk
+from serving.gateway.dialect.answers import Answers, around_choice, encode, last_chunk
 from serving.gateway.errors import envelope
 from serving.gateway.generation import Row
 from serving.gateway.wire.chat import ChunkChoice
 from serving.gateway.wire.completion import TextChoice
-from serving.request import Event, Token
+from serving.request import Event, Finished, Token
 
 HEARTBEAT_S = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
-_encode = msgspec.json.Encoder().encode
-
 
 def event(document: object) -> bytes:
-    return b"data: " + _encode(document) + b"\n\n"
+    return b"data: " + encode(document) + b"\n\n"
 
 
 async def stream(
     call: Call, answers: Answers, *, include_usage: bool, heartbeat_s: float = HEARTBEAT_S
 ) -> AsyncIterator[bytes]:
-    """Opening, tokens and closing of every row, then usage and [DONE]; closing the iterator early aborts the rows."""
-    rows = call.generation.rows
-    told = partial(chunk, call, answers, include_usage=include_usage)
-    opened: set[int] = set()
+    """Opening, tokens and closing of every row, then usage and [DONE]; closing the iterator early aborts the rows.
+
+    What has piled up while the last piece went out comes as one piece, of as many events as ever.
+    """
+    told: list[bytes] = []
     try:
-        async for item in call.generation.events(heartbeat_s):
-            if item is None:
-                yield KEEP_ALIVE
-                continue
-            index, happened = item
-            if failure := rows[index].failure():
-                raise failure
-            for choice in _choices(answers, opened, index, rows[index], happened):
-                yield event(told(choice))
+        chunks = _Chunks(call, answers, include_usage=include_usage)
+        async for happened in call.generation.events(heartbeat_s):
+            for index, each in happened:
+                told += chunks.of(index, each)
+            piece = b"".join(told) if happened else KEEP_ALIVE
+            told.clear()
+            if piece:
+                yield piece
         if include_usage:
             yield event(last_chunk(call, answers))
         yield DONE
     except LorimerError as error:
         call.trace.failure = error
-        yield event(envelope(error))
+        yield b"".join(told) + event(envelope(error))
     finally:
         call.generation.abort()
 
 
-def _choices(
-    answers: Answers, opened: set[int], index: int, row: Row, happened: Event
-) -> Iterator[ChunkChoice | TextChoice]:
-    """What one event of a row adds to the stream."""
-    if index not in opened:
-        opened.add(index)
-        yield from answers.opening(index, happened)
-    yield from answers.delta(index, happened) if isinstance(happened, Token) else answers.closing(index, row)
+class _Chunks:
+    """What the events of a call's rows add to its stream."""
+
+    def __init__(self, call: Call, answers: Answers, *, include_usage: bool) -> None:
+        self._rows = call.generation.rows
+        self._answers = answers
+        self._opened: set[int] = set()
+        before, after = around_choice(call, answers, include_usage=include_usage)
+        self._before, self._after = b"data: " + before, after + b"\n\n"
+
+    def of(self, index: int, happened: Event) -> Iterator[bytes]:
+        """Raises what the row failed with."""
+        row = self._rows[index]
+        if isinstance(happened, Finished) and (failure := row.failure()):
+            raise failure
+        for choice in self._choices(index, row, happened):
+            yield self._before + encode(choice) + self._after
+
+    def _choices(self, index: int, row: Row, happened: Event) -> Iterator[ChunkChoice | TextChoice]:
+        if index not in self._opened:
+            self._opened.add(index)
+            yield from self._answers.opening(index, happened)
+        if isinstance(happened, Token):
+            yield from self._answers.delta(index, happened)
+        else:
+            yield from self._answers.closing(index, row)

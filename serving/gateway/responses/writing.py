@@ -29,7 +29,7 @@ from serving.gateway.wire.response import (
     Status,
     TextConfig,
 )
-from serving.request import Token
+from serving.request import Event, Token
 
 _encode = msgspec.json.Encoder().encode
 
@@ -61,12 +61,10 @@ class Writer:
         try:
             for kind in ("response.created", "response.in_progress"):
                 yield self._event(kind, response=self._response("in_progress"))
-            async for item in self._call.generation.events(heartbeat_s):
-                if item is None:
-                    yield KEEP_ALIVE
-                elif isinstance(item[1], Token):
-                    for kind, fields in self._output.take(self._pieces.of(item[1]), self._logprobs(item[1])):
-                        yield self._event(kind, **fields)
+            async for happened in self._call.generation.events(heartbeat_s):
+                piece = b"".join(self._tell(each) for _, each in happened) if happened else KEEP_ALIVE
+                if piece:
+                    yield piece
             if failure := row.failure():
                 raise failure
             for kind, fields in self._last(row):
@@ -78,6 +76,13 @@ class Writer:
             yield self._event("response.failed", response=self._response("failed", error=_error(error)))
         finally:
             self._call.generation.abort()
+
+    def _tell(self, happened: Event) -> bytes:
+        """What a token adds; the row's end is told apart."""
+        if not isinstance(happened, Token):
+            return b""
+        fields = self._output.take(self._pieces.of(happened), self._logprobs(happened))
+        return b"".join(self._event(kind, **each) for kind, each in fields)
 
     def _last(self, row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from self._output.take(self._pieces.end(), [])
