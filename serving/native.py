@@ -16,6 +16,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -55,6 +56,13 @@ class NativeDelta(ctypes.Structure):
         ("bias", Pointer),
         ("input_gain", Pointer),
     )
+
+
+_POINTERS = [
+    (field.offset // ctypes.sizeof(Word), field.size // ctypes.sizeof(Word))
+    for field in (NativeDelta.a, NativeDelta.b, NativeDelta.gain, NativeDelta.bias, NativeDelta.input_gain)
+]
+"""Which of its words are addresses: the first of some, and how many."""
 
 
 class Move(ctypes.Structure):
@@ -115,6 +123,15 @@ def describe(delta: Delta, site: Site) -> NativeDelta | None:
         address(delta.bias),
         address(delta.input_gain),
     )
+
+
+def shifted(deltas: ctypes.Array[NativeDelta], by: int) -> ctypes.Array[NativeDelta]:
+    """The same deltas of tensors that all lie so many bytes further on."""
+    words = np.frombuffer(bytes(deltas), np.int64).reshape(len(deltas), -1).copy()
+    for first, count in _POINTERS:
+        held = words[:, first : first + count]
+        held[held != 0] += by
+    return type(deltas).from_buffer_copy(words)
 
 
 def _fits(delta: Delta, site: Site) -> bool:

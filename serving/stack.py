@@ -16,8 +16,9 @@ from torch import Tensor
 
 from serving.adapter import LoadedAdapter
 from serving.base import Base, Site
+from serving.blueprint import Blueprint, SlabDeltas
 from serving.kv import KVCache
-from serving.native import MAX_WIDTH, NativeDelta, Pointer, Word, address, describe, in_bands, kernel
+from serving.native import MAX_WIDTH, NativeDelta, Pointer, Word, address, describe, in_bands, kernel, shifted
 from serving.scheduler import Chunk
 
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
@@ -128,6 +129,8 @@ class NativeStack:
             *(address(angle) for angle in self._angles),
         )
         self._adapters: WeakKeyDictionary[LoadedAdapter, NativeAdapter | None] = WeakKeyDictionary()
+        self._models: WeakKeyDictionary[Blueprint, tuple[NativeAdapter | None, int]] = WeakKeyDictionary()
+        """One adapter of each blueprint, and where its slab was."""
         self._room, self._buffers, self._sizes = _Room(), dict[str, Tensor](), [0, 0, 0]
 
     @classmethod
@@ -173,6 +176,16 @@ class NativeStack:
         return self._adapters[adapter]
 
     def _describe(self, adapter: LoadedAdapter) -> NativeAdapter | None:
+        """What shares a blueprint is described once, and moved to where its slab is."""
+        if not isinstance(adapter.deltas, SlabDeltas):
+            return self._describe_all(adapter)
+        place, blueprint = adapter.deltas.memory.data_ptr(), adapter.deltas.blueprint
+        if blueprint not in self._models:
+            self._models[blueprint] = self._describe_all(adapter), place
+        model, other = self._models[blueprint]
+        return None if model is None else NativeAdapter(shifted(model.deltas, place - other), model.rank)
+
+    def _describe_all(self, adapter: LoadedAdapter) -> NativeAdapter | None:
         deltas = (NativeDelta * len(self._sites))()
         for place, site in enumerate(self._sites):
             if (delta := adapter.deltas.get(site.index)) is not None:

@@ -152,6 +152,25 @@ def test_a_delta_is_described_where_its_tensors_lie() -> None:
     assert list(found.out_features) == [8, 6, 0, 0]
 
 
+def test_deltas_move_with_their_tensors() -> None:
+    """Every address that there is, and nothing else."""
+    site = Site(0, ("q", "k", "v"), torch.zeros(18, 12), None, (8, 4, 6))
+    found = native.describe(delta(site), site)
+    assert found is not None
+    moved = native.shifted((native.NativeDelta * 2)(found), 4096)
+    for name, *_ in native.NativeDelta._fields_:
+        was, now = getattr(found, name), getattr(moved[0], name)
+        if name in ("a", "gain"):
+            assert now == was + 4096
+        elif name == "b":
+            assert list(now) == [was[0] + 4096, was[1] + 4096, None, None]
+        elif name in ("bias", "input_gain"):
+            assert now is was is None
+        else:
+            assert now == was if isinstance(was, int) else list(now) == list(was)
+    assert not any(bytes(moved[1]))
+
+
 def test_a_replaced_weight_is_not_the_kernels_to_apply() -> None:
     site = Site(0, ("q", "k", "v"), torch.zeros(18, 12), None, (8, 4, 6))
     assert native.describe(delta(site, replacement=torch.zeros(18, 12)), site) is None
