@@ -131,7 +131,7 @@ def shifted(deltas: ctypes.Array[NativeDelta], by: int) -> ctypes.Array[NativeDe
     for first, count in _POINTERS:
         held = words[:, first : first + count]
         held[held != 0] += by
-    return type(deltas).from_buffer_copy(words)
+    return type(deltas).from_buffer_copy(words.tobytes())
 
 
 def _fits(delta: Delta, site: Site) -> bool:
