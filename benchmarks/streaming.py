@@ -20,7 +20,7 @@ from benchmarks.drive import Job, closed_loop
 from benchmarks.peers.protocol import say, told
 from serving.adapter import LoadedAdapter
 from serving.gateway.gateway import Gateway
-from serving.gateway.server import GatewayServer
+from serving.gateway.server import GatewayServer, settle
 
 CLIENTS = 16
 PROMPT = 16
@@ -88,6 +88,7 @@ def compare(gateway: Gateway, each: int, rounds: int) -> dict[str, float]:
     with GatewayServer(gateway) as server:
         directly(gateway, jobs(1, -1, vocab_size))
         through_gateway(server, jobs(1, -2, vocab_size))
+        settle()
         for number in range(rounds):
             direct.append(directly(gateway, jobs(each, 2 * number, vocab_size)))
             streamed.append(through_gateway(server, jobs(each, 2 * number + 1, vocab_size)))

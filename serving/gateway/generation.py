@@ -90,6 +90,11 @@ class Generation:
                 raise failure
         return self.rows
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all rows have ended; their last events may still be unread."""
+        return self._done.is_set()
+
     async def events(self, heartbeat_s: float) -> AsyncIterator[list[tuple[int, Event]]]:
         """Events of all rows, as many at once as there are; none after each `heartbeat_s` of silence."""
         remaining = len(self.rows)

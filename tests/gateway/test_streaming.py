@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from serving.gateway.caller import Caller
 from serving.gateway.calls import begin
 from serving.gateway.dialect.chat_answer import ChatAnswers
 from serving.gateway.dialect.chat_question import ChatQuestion
-from serving.gateway.dialect.streaming import KEEP_ALIVE, stream
+from serving.gateway.dialect.streaming import HEARTBEAT_S, KEEP_ALIVE, stream
 from serving.gateway.principal import SCOPES, Principal
 from serving.gateway.trace import Trace
 from serving.gateway.wire.chat import ChatRequest, Message
@@ -150,17 +151,44 @@ def test_an_error_after_the_first_byte_is_told_in_the_stream(running: Running) -
     assert set(told["error"]) == {"message", "type", "param", "code"}
 
 
+async def begun(running: Running, **fields: Any) -> AsyncIterator[bytes]:
+    """Straight to the iterator."""
+    heartbeat_s = fields.pop("heartbeat_s", HEARTBEAT_S)
+    body = ChatRequest(model="alpha", messages=[Message(role="user", content="hello")], ignore_eos=True, **fields)
+    caller = Caller(Principal("local", "default", SCOPES), running.gateway.tenants.of("default"), Trace("test"))
+    call = await begin(running.gateway, caller, ChatQuestion(body))
+    return stream(call, ChatAnswers(running.gateway.spell), include_usage=False, heartbeat_s=heartbeat_s)
+
+
 def test_silence_is_filled_with_comments(running: Running) -> None:
-    """Straight to the iterator, with a heartbeat shorter than a step."""
+    """With a heartbeat shorter than a step."""
 
     async def collect() -> list[bytes]:
-        messages = [Message(role="user", content="hello")]
-        body = ChatRequest(model="alpha", messages=messages, max_tokens=20, ignore_eos=True)
-        caller = Caller(Principal("local", "default", SCOPES), running.gateway.tenants.of("default"), Trace("test"))
-        call = await begin(running.gateway, caller, ChatQuestion(body))
-        answers = ChatAnswers(running.gateway.spell)
-        return [chunk async for chunk in stream(call, answers, include_usage=False, heartbeat_s=1e-4)]
+        return [piece async for piece in await begun(running, max_tokens=20, heartbeat_s=1e-4)]
 
-    chunks = asyncio.run(collect())
-    assert KEEP_ALIVE in chunks
-    assert chunks[-1] == b"data: [DONE]\n\n"
+    pieces = asyncio.run(collect())
+    assert KEEP_ALIVE in pieces
+    assert pieces[-1].endswith(b"data: [DONE]\n\n")
+
+
+def test_a_reader_that_lags_gets_the_same_events_in_fewer_pieces(running: Running) -> None:
+    async def collect(lag_s: float) -> list[bytes]:
+        pieces = []
+        async for piece in await begun(running, max_tokens=20, n=2, seed=1):
+            pieces.append(piece)
+            await asyncio.sleep(lag_s)
+        return pieces
+
+    prompt, late = asyncio.run(collect(0.0)), asyncio.run(collect(1.0))
+    assert len(late) < 10
+    assert texts(prompt) == texts(late)
+    assert late[-1].count(b"data: ") >= 40
+
+
+def texts(pieces: list[bytes]) -> dict[int, list[str]]:
+    """What each event of each answer adds."""
+    found: dict[int, list[str]] = {}
+    for told in b"".join(pieces).removesuffix(b"data: [DONE]\n\n").split(b"\n\n")[:-1]:
+        (choice,) = json.loads(told.removeprefix(b"data: "))["choices"]
+        found.setdefault(choice["index"], []).append(choice["delta"].get("content", ""))
+    return found

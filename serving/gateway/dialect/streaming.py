@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from registry.errors import LorimerError
 from serving.gateway.calls import Call
@@ -27,7 +27,7 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Opening, tokens and closing of every row, then usage and [DONE]; closing the iterator early aborts the rows.
 
-    What has piled up while the last piece went out comes as one piece, of as many events as ever.
+    What has piled up while the last piece went out comes as one piece, of as many events as ever; so does the end.
     """
     told: list[bytes] = []
     try:
@@ -35,16 +35,17 @@ async def stream(
         async for happened in call.generation.events(heartbeat_s):
             for index, each in happened:
                 told += chunks.of(index, each)
-            piece = b"".join(told) if happened else KEEP_ALIVE
-            told.clear()
-            if piece:
-                yield piece
+            if not happened:
+                told.append(KEEP_ALIVE)
+            if told and not call.generation.is_over:
+                yield b"".join(told)
+                told.clear()
         if include_usage:
-            yield event(last_chunk(call, answers))
-        yield DONE
+            told.append(event(last_chunk(call, answers)))
+        yield b"".join([*told, DONE])
     except LorimerError as error:
         call.trace.failure = error
-        yield b"".join(told) + event(envelope(error))
+        yield b"".join([*told, event(envelope(error))])
     finally:
         call.generation.abort()
 
@@ -59,19 +60,19 @@ class _Chunks:
         before, after = around_choice(call, answers, include_usage=include_usage)
         self._before, self._after = b"data: " + before, after + b"\n\n"
 
-    def of(self, index: int, happened: Event) -> Iterator[bytes]:
+    def of(self, index: int, happened: Event) -> list[bytes]:
         """Raises what the row failed with."""
         row = self._rows[index]
         if isinstance(happened, Finished) and (failure := row.failure()):
             raise failure
-        for choice in self._choices(index, row, happened):
-            yield self._before + encode(choice) + self._after
+        return [self._before + encode(choice) + self._after for choice in self._choices(index, row, happened)]
 
-    def _choices(self, index: int, row: Row, happened: Event) -> Iterator[ChunkChoice | TextChoice]:
+    def _choices(self, index: int, row: Row, happened: Event) -> list[ChunkChoice | TextChoice]:
+        told: list[ChunkChoice | TextChoice] = []
         if index not in self._opened:
             self._opened.add(index)
-            yield from self._answers.opening(index, happened)
-        if isinstance(happened, Token):
-            yield from self._answers.delta(index, happened)
-        else:
-            yield from self._answers.closing(index, row)
+            told += self._answers.opening(index, happened)
+        told += (
+            self._answers.delta(index, happened) if isinstance(happened, Token) else self._answers.closing(index, row)
+        )
+        return told
