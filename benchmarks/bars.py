@@ -70,7 +70,8 @@ def against_best(case: str) -> Callable[[Results], float | None]:
 
 
 def against_own(case: str, own: str) -> Callable[[Results], float | None]:
-    return lambda results: _ratio(results.rate(OURS, case), results.rate(OURS, own))
+    """Of rates that were measured side by side."""
+    return lambda results: results.share(case, own)
 
 
 def measure(group: str, key: str) -> Callable[[Results], float | None]:

@@ -49,6 +49,15 @@ class Results(msgspec.Struct, kw_only=True):
         medians = [statistics.median(rounds) for rounds in passes if rounds]
         return min(medians, default=None)
 
+    def share(self, case: str, own: str) -> float | None:
+        """How much of our rate in one case is left in another: the median of the rounds' ratios, in the worse pass.
+
+        Round by round, since the rounds of all cases are run in turn: what slows the machine slows both.
+        """
+        passes = [self.rates.get(name, {}) for name in _passes(OURS)]
+        ratios = [[a / b for a, b in zip(rates.get(case, []), rates.get(own, []), strict=False)] for rates in passes]
+        return min((statistics.median(rounds) for rounds in ratios if rounds), default=None)
+
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = msgspec.json.format(msgspec.json.encode(self), indent=1)

@@ -45,23 +45,42 @@ def heard(line: str) -> dict[str, Any] | None:
 
 
 def measure(plan: dict[str, Any], rate: Rate) -> None:
-    """Every case: a short round to warm up, then rounds until they are done or the case has had its time."""
-    for case in plan["cases"]:
+    """Every case: a short round to warm up, then rounds until they are done or the case has had its time.
+
+    The cases take turns, forth and back: a machine that becomes busier meanwhile slows all of them alike.
+    """
+    running = [_Rounds(case, rate, plan["budget_s"]) for case in plan["cases"]]
+    while running:
+        running = [rounds for rounds in running if rounds.run_next()][::-1]
+
+
+class _Rounds:
+    """What is left to be done of one case."""
+
+    def __init__(self, case: Case, rate: Rate, budget_s: float) -> None:
+        self._case, self._rate, self._left_s = case, rate, budget_s
+        self._warm, *self._left = case["prompts"]
+        self._is_warm = False
+
+    def run_next(self) -> bool:
+        """Whether there is more to do. A case that a peer cannot run is told, and does not end the others."""
         try:
-            _measure_case(case, rate, plan["budget_s"])
-        except Exception as error:  # noqa: BLE001 - one case that a peer cannot run does not end the others
-            say(case=case["name"], error=f"{type(error).__name__}: {error}")
+            self._measure() if self._is_warm else self._warm_up()
+        except Exception as error:  # noqa: BLE001
+            say(case=self._case["name"], error=f"{type(error).__name__}: {error}")
+            return False
+        return bool(self._left) and self._left_s >= 0
 
+    def _warm_up(self) -> None:
+        case = self._case
+        say(case=case["name"], rounds=len(self._left))
+        self._rate({**case, "answer": min(case["answer"], WARM_ANSWER)}, [row[:WARM_PROMPT] for row in self._warm])
+        self._is_warm = True
 
-def _measure_case(case: Case, rate: Rate, budget_s: float) -> None:
-    warm, *rounds = case["prompts"]
-    say(case=case["name"], rounds=len(rounds))
-    rate({**case, "answer": min(case["answer"], WARM_ANSWER)}, [prompt[:WARM_PROMPT] for prompt in warm])
-    started = time.perf_counter()
-    for prompts in rounds:
-        say(case=case["name"], rate=rate(case, prompts))
-        if time.perf_counter() - started > budget_s:
-            return
+    def _measure(self) -> None:
+        started = time.perf_counter()
+        say(case=self._case["name"], rate=self._rate(self._case, self._left.pop(0)))
+        self._left_s -= time.perf_counter() - started
 
 
 def token_rate(

@@ -45,6 +45,13 @@ def test_the_slower_of_our_two_passes_counts(results: Results) -> None:
     assert verdicts(results)[DECODE_NONE.name, "the best peer"] == "FAIL"
 
 
+def test_a_share_is_of_rounds_that_ran_side_by_side(results: Results) -> None:
+    results.rates[OURS] |= {DECODE_16.name: [400.0, 200.0, 360.0], DECODE_NONE.name: [500.0, 250.0, 500.0, 999.0]}
+    assert results.share(DECODE_16.name, DECODE_NONE.name) == 0.8
+    results.rates[AGAIN] |= {DECODE_16.name: [700.0], DECODE_NONE.name: [1000.0]}
+    assert results.share(DECODE_16.name, DECODE_NONE.name) == 0.7, "the worse pass counts"
+
+
 def test_a_peer_of_another_precision_judges_nothing(results: Results) -> None:
     results.peers.append("llama-q4")
     results.rates["llama-q4"] = {case.name: [10_000.0] for case in CASES}

@@ -51,8 +51,29 @@ def test_every_round_has_its_own_prompts_and_the_first_only_warms_up(capsys: pyt
 
 
 def test_a_case_that_used_up_its_time_gets_no_further_round(capsys: pytest.CaptureFixture[str]) -> None:
-    measure({"budget_s": -1, "cases": [{**DECODE, "prompts": [[[7]], [[8]], [[9]]]}]}, lambda *_: 1.0)
+    measure({"budget_s": 0, "cases": [{**DECODE, "prompts": [[[7]], [[8]], [[9]]]}]}, lambda *_: 1.0)
     assert sum("rate" in fact for fact in facts(capsys)) == 1
+
+
+def test_cases_take_turns_forth_and_back_until_each_is_done() -> None:
+    seen: list[str] = []
+
+    def rate(case: dict[str, Any], prompts: list[list[int]]) -> float:
+        seen.append(case["name"] + str(prompts[0][0]))
+        return 1.0
+
+    prompts = [[[number]] for number in range(4)]
+    measure(
+        {
+            "budget_s": 60,
+            "cases": [
+                {"name": "a", "answer": 1, "prompts": prompts},
+                {"name": "b", "answer": 1, "prompts": prompts[:3]},
+            ],
+        },
+        rate,
+    )
+    assert seen == ["a0", "b0", "b1", "a1", "a2", "b2", "a3"]
 
 
 def test_a_case_that_fails_is_told_and_the_next_one_runs(capsys: pytest.CaptureFixture[str]) -> None:
