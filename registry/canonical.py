@@ -11,7 +11,7 @@ import rfc8785
 
 from registry.errors import Invalid, Unavailable
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 
 
 def canonical(value: object) -> bytes:

@@ -29,7 +29,7 @@ from serving.slab import slab, slab_bytes
 
 LINE = 64
 """Every tensor begins on a line of the cache."""
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 19
 """So much of a file is brought in at once, in a fraction of a millisecond."""
 _LOW_RANK = {"lora_A.weight", "lora_B.weight"}
 _ITEM_BYTES = {"BF16": 2, "F32": 4}

@@ -32,16 +32,18 @@ class Turns:
         self._waiting = self._working = 0
 
     def take(self, *_: object) -> None:
-        """Wait for a turn, unless this thread has one that is not over. Takes anything, so as to hear of progress.
+        """Wait for a turn, unless there is time left in this thread's own for another piece of work like the last.
 
+        Takes anything, so as to hear of progress.
         A worker that waits for a network needs little of any core: it neither waits here nor holds a step up.
         """
-        if self._has_waited():
+        piece_s, has_waited = self._piece()
+        if has_waited:
             with self._changed:
                 self._end_turn()
             return
         with self._changed:
-            if self._has_turn and self._clock() < self._until:
+            if self._has_turn and self._clock() + piece_s < self._until:
                 return
             self._end_turn()
             before = self._turn
@@ -71,11 +73,12 @@ class Turns:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._working <= 0, TURN_S)
 
-    def _has_waited(self) -> bool:
+    def _piece(self) -> tuple[float, bool]:
+        """How long this thread's last piece of work took, and whether most of that was waiting for a network."""
         now, worked = self._clock(), time.thread_time()
         came, had_worked = getattr(self._own, "came", None) or (now, worked)
         self._own.came = now, worked
-        return now - came > WAITED * (worked - had_worked) + TURN_S
+        return now - came, now - came > WAITED * (worked - had_worked) + TURN_S
 
     @property
     def _has_turn(self) -> bool:

@@ -141,3 +141,27 @@ def test_a_worker_that_waits_for_a_network_holds_no_step_up() -> None:
     thread.join(10)
     assert stage.seen, "it was given one turn and went on without another"
     assert stage.turns._working <= 0
+
+
+def test_a_piece_that_would_outlast_the_turn_waits_for_the_next() -> None:
+    """Begun a moment before the end, it would run on into the step, whose threads wait for each other."""
+    now = 0.0
+    turns = Turns(lambda: True, clock=lambda: now)
+    turns._turn, turns._until, turns._working = 1, TURN_S, 1
+    turns._own.turn, turns._own.came = 1, (now, time.thread_time())
+    for _ in range(2):
+        now += 0.3 * TURN_S
+        turns.take()
+        assert turns._working == 1, "there is time for another"
+    now += 0.3 * TURN_S
+
+    def give_once_asked() -> None:
+        while not turns._waiting:
+            time.sleep(0.001)
+        turns.give()
+
+    giver = threading.Thread(target=give_once_asked)
+    giver.start()
+    turns.take()
+    assert turns._turn == 2, "it waited for another turn"
+    giver.join(10)
