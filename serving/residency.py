@@ -4,20 +4,19 @@
 
 On a CPU-only host the device is the host's own memory: the tensors that a step reads lie there once and nowhere else. A
 load reserves its bytes before it takes them, evicting what is cheapest to lose. What is leased, pinned or loading is
-never evicted: a load that finds no room waits for some, and only after `patience_s` exceeds the budget, and is counted.
-Loads run in their own threads, so that rows already running never wait for a cold adapter. Knows no batch.
+never evicted: serving/room.py says what a load does that finds no room. Loads run in their own threads, so that rows
+already running never wait for a cold adapter. Knows no batch.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from registry.errors import Busy, LorimerError, Refused, Unavailable
+from registry.errors import Busy, LorimerError, Unavailable
 from serving.adapter import LoadedAdapter
 from serving.adapter_file import AdapterFile
 from serving.backoff import Backoff
@@ -25,7 +24,8 @@ from serving.base import Base
 from serving.footprint import footprint
 from serving.lease import Lease, give_up
 from serving.loaders import Loaders
-from serving.seats import Make, Reserve, Seat, Seats
+from serving.room import Room, closing
+from serving.seats import Make, Reserve, Seat
 from serving.turns import Turns
 
 LOADERS = 2
@@ -78,14 +78,12 @@ class Residency:
         self._name_of = name_of
         self._base = base
         self._turns = turns or Turns(lambda: False)
-        self._patience_s = patience_s
         self._clock = clock
-        self._room = threading.Condition()
-        self._seats = Seats(byte_budget)
+        self._room = Room(byte_budget, patience_s, clock)
+        self._seats = self._room.seats
         self._backoff = Backoff(clock)
         self._stats = ResidencyStats(byte_budget=byte_budget)
         self._loaders = Loaders(LOADERS)
-        self._closed = False
 
     def request(self, digest: str, make: Make | None = None) -> Future[Lease]:
         """A lease, at once when the adapter is here, else once it is; never blocks. Raises a failure of just now.
@@ -93,7 +91,7 @@ class Residency:
         `make` makes an adapter that no store holds, such as a mix. Release the lease, or `give_up` the future.
         """
         pending: Future[Lease] = Future()
-        with self._room:
+        with self._room.changed:
             if (lease := self.held(digest)) is not None:
                 pending.set_result(lease)
                 return pending
@@ -110,7 +108,7 @@ class Residency:
 
     def held(self, digest: str) -> Lease | None:
         """A lease if the adapter is here, without asking for it if it is not."""
-        with self._room:
+        with self._room.changed:
             seat = self._seats.get(digest)
             if seat is None or seat.adapter is None:
                 return None
@@ -132,7 +130,7 @@ class Residency:
 
     def prefetch(self, digest: str) -> None:
         """Start loading behind all that is waited for; dropped when there is no room, or it failed just now."""
-        with self._room:
+        with self._room.changed:
             if self._seats.get(digest) is None and self._backoff.standing(digest) is None:
                 seat = self._open(digest, self._from_store(digest))
                 self._count(prefetches=1)
@@ -140,22 +138,22 @@ class Residency:
 
     def pin(self, digest: str) -> None:
         """Load it and keep it, leased or not. Pin again to retry a load that failed."""
-        with self._room:
+        with self._room.changed:
             self._seats.pinned.add(digest)
             self.prefetch(digest)
 
     def unpin(self, digest: str) -> None:
-        with self._room:
+        with self._room.changed:
             self._seats.pinned.discard(digest)
-            self._make_room()
+            self._room.settle()
 
     def is_resident(self, digest: str) -> bool:
-        with self._room:
+        with self._room.changed:
             seat = self._seats.get(digest)
             return seat is not None and seat.adapter is not None
 
     def stats(self) -> ResidencyStats:
-        with self._room:
+        with self._room.changed:
             seats, resident = self._seats, self._seats.resident()
             resident_bytes = sum(seat.num_bytes for seat in resident)
             return replace(
@@ -168,23 +166,22 @@ class Residency:
                 leased=sum(seat.leases > 0 for seat in resident),
                 pinned=len(seats.pinned),
                 evictions=seats.evictions,
+                overdrafts=self._room.overdrafts,
             )
 
     def check_integrity(self) -> None:
         """Our own invariants; for tests and idle moments."""
-        with self._room:
-            self._seats.check_integrity()
-            within = self._seats.num_bytes <= self._seats.byte_budget
-            assert within or self._stats.overdrafts, "over the budget without an overdraft"
+        with self._room.changed:
+            self._room.check_integrity()
 
     def close(self) -> None:
         """End what waits with Unavailable, and the threads. Returns even if a store never answers."""
-        with self._room:
-            self._closed = True
+        with self._room.changed:
+            self._room.is_closed = True
             unserved = [pending for seat in self._seats.all() for pending in _let_go(seat)]
-            self._room.notify_all()
+            self._room.changed.notify_all()
         for pending in unserved:
-            pending.set_exception(_closing())
+            pending.set_exception(closing())
         self._loaders.close(CLOSE_S)
 
     def _raise_standing_failure(self, digest: str) -> None:
@@ -194,8 +191,8 @@ class Residency:
             raise error.with_traceback(None)
 
     def _open(self, digest: str, make: Make) -> Seat:
-        if self._closed:
-            raise _closing()
+        if self._room.is_closed:
+            raise closing()
         return self._seats.add(Seat(digest, make))
 
     def _lease(self, seat: Seat, load_s: float) -> Lease:
@@ -204,16 +201,11 @@ class Residency:
         return Lease(seat.adapter, load_s, lambda lease: self._release(seat, lease))
 
     def _release(self, seat: Seat, lease: Lease) -> None:
-        with self._room:
+        with self._room.changed:
             if lease.is_open:
                 lease.is_open = False
                 seat.leases -= 1
-                self._make_room()
-
-    def _make_room(self) -> None:
-        """Something may have become evictable: return to the budget, and let loads look again."""
-        self._seats.make_room()
-        self._room.notify_all()
+                self._room.settle()
 
     def _count(self, **more: float) -> None:
         self._stats = replace(self._stats, **{name: getattr(self._stats, name) + by for name, by in more.items()})
@@ -221,14 +213,14 @@ class Residency:
     # The loader's thread, from here on.
 
     def _load(self, seat: Seat) -> None:
-        with self._room:
-            if seat.is_loading or self._closed:
+        with self._room.changed:
+            if seat.is_loading or self._room.is_closed:
                 return
             seat.is_loading = True
         started = self._clock()
         self._turns.take()
         try:
-            adapter = seat.make(lambda num_bytes: self._reserve(seat, num_bytes))
+            adapter = seat.make(lambda num_bytes: self._room.reserve(seat, num_bytes, self._name_of(seat.digest)))
         except LorimerError as error:
             self._failed(seat, error)
         except Exception as error:  # noqa: BLE001 - told to all who wait
@@ -247,49 +239,26 @@ class Residency:
 
         return make
 
-    def _reserve(self, seat: Seat, num_bytes: int) -> None:
-        """Take the bytes out of the budget, waiting for room if anybody waits for the adapter."""
-        budget = self._seats.byte_budget
-        if num_bytes > budget:
-            raise Refused(
-                f"{self._name_of(seat.digest)} needs {num_bytes:,} bytes, more than the whole budget of {budget:,}",
-                hint="raise LORIMER_ADAPTER_BYTES",
-            )
-        with self._room:
-            seats, since = self._seats, self._clock()
-            self._room.wait_for(
-                lambda: self._closed or seats.could_fit(num_bytes) or not seats.is_wanted(seat), self._patience_s
-            )
-            seat.waited_s = self._clock() - since
-            if self._closed:
-                raise _closing()
-            if not seats.could_fit(num_bytes):
-                if not seats.is_wanted(seat):
-                    seats.remove(seat)
-                    raise Busy(f"there is no room to prefetch {self._name_of(seat.digest)}")
-                self._count(overdrafts=1)
-            seats.make_room(num_bytes)
-            seats.take(seat, num_bytes)
-
     def _arrived(self, seat: Seat, adapter: LoadedAdapter, load_s: float) -> None:
-        with self._room:
+        with self._room.changed:
             is_larger = adapter.num_bytes > seat.num_bytes
             self._seats.fill(seat, adapter, load_s)
             self._backoff.succeeded(seat.digest)
             leases = [(pending, self._lease(seat, load_s)) for pending in _let_go(seat)]
             fits = self._seats.make_room()
-            self._count(load_seconds=load_s, overdrafts=is_larger and not fits)
+            self._room.overdrafts += is_larger and not fits
+            self._count(load_seconds=load_s)
         for pending, lease in leases:
             pending.set_result(lease)
 
     def _failed(self, seat: Seat, error: LorimerError) -> None:
         """Tell all who wait, and leave nothing behind but the memory of the failure."""
-        with self._room:
-            if self._seats.remove(seat) and not self._closed:
+        with self._room.changed:
+            if self._seats.remove(seat) and not self._room.is_closed:
                 self._backoff.failed(seat.digest, error)
                 self._count(failures=1)
             unserved = _let_go(seat)
-            self._room.notify_all()
+            self._room.changed.notify_all()
         for pending in unserved:
             pending.set_exception(error)
 
@@ -298,7 +267,3 @@ def _let_go(seat: Seat) -> list[Future[Lease]]:
     """Those who still wait for it; they wait for nothing else from here on."""
     waiting, seat.waiting = seat.waiting, []
     return [pending for pending in waiting if pending.set_running_or_notify_cancel()]
-
-
-def _closing() -> Unavailable:
-    return Unavailable("the engine is shutting down")
