@@ -64,7 +64,7 @@ class Engine:
         on_fault: OnFault | None = None,
         between_steps: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_fault` is told of adapters that give no numbers; `between_steps` is called on the engine's thread."""
+        """`on_fault` is told of adapters that give no numbers; `between_steps` is called on the engine's thread, last of all too."""
         regions = Regions(kv_tokens)
         kept = kv_tokens // CACHED_SHARE if prefix_tokens is None else prefix_tokens
         if not 0 <= kept <= kv_tokens:
@@ -187,6 +187,7 @@ class Engine:
         finally:
             self._inbox.close()
             self._abort_all()
+            self._between_steps()
 
     def _abort_all(self) -> None:
         for answer in self._inbox.open():

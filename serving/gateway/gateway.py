@@ -70,6 +70,7 @@ class Gateway:
         gateway_id: str,
         base: Base,
         engine: Engine,
+        post: Post,
         residency: Residency,
         quarantine: Quarantine,
         tenants: Tenants,
@@ -94,7 +95,7 @@ class Gateway:
         self.uploads = Turnstile(MAX_UPLOADS, "uploads", retry_after_s=10.0)
         self.followers = Turnstile(MAX_FOLLOWERS, "event streams", retry_after_s=30.0)
         self.draining = False
-        self.post = Post()
+        self.post = post
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, "gateway")
         self.reading = Reading(base, engine.max_context)
         clock = self.home.registry.clock
@@ -154,8 +155,13 @@ def open_gateway(
     gateway_id = f"{socket.gethostname().lower()}-{uuid.uuid4().hex[:8]}"
     log = log or request_log(sys.stderr, settings.log_level)
     quarantine = Quarantine(registry.clock)
-    turns = Turns(lambda: engine.is_busy)
-    engine = Engine.from_settings(base, settings, quarantine.report, turns.give)
+    turns, post = Turns(lambda: engine.is_busy), Post()
+
+    def between_steps() -> None:
+        post.send()
+        turns.give()
+
+    engine = Engine.from_settings(base, settings, quarantine.report, between_steps)
     cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes, pause=turns.take)
     known = Known(cache)
     residency = Residency(known.fetch, base, settings.adapter_bytes, name_of=known.name_of, turns=turns)
@@ -178,6 +184,7 @@ def open_gateway(
         gateway_id=gateway_id,
         base=base,
         engine=engine,
+        post=post,
         residency=residency,
         quarantine=quarantine,
         tenants=Tenants(open_tenant),

@@ -1,7 +1,7 @@
-"""Events on their way from the engine's thread to event loops: one wake-up of a loop for all that has piled up.
+"""Events on their way from the engine's thread to event loops: one wake-up of a loop for all that piled up in a step.
 
-A step ends with an event for each of its rows. To wake the loop for every one of them costs more than the event, on
-both sides, and the engine's thread would lose the interpreter to the loop in between. Knows no request.
+To wake the loop for each event costs more than the event, on both sides. And to wake it before the step is over has it
+take the interpreter from the engine's thread, which then waits for all that the loop has to do. Knows no request.
 """
 
 from __future__ import annotations
@@ -9,36 +9,38 @@ from __future__ import annotations
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 Delivery: TypeAlias = Callable[[], None]
 
 
 class Post:
-    """`put` from any thread; deliveries are made on their loop, in order."""
+    """`put` and `send` from any thread; deliveries are made on their loop, in order."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._piles: dict[AbstractEventLoop, list[Delivery]] = {}
 
     def put(self, loop: AbstractEventLoop, delivery: Delivery) -> None:
-        """Where the loop is gone nobody waits for it any more."""
+        """To be delivered once all is sent."""
         with self._guard:
-            if pile := self._piles.get(loop):
-                pile.append(delivery)
-                return
-            self._piles[loop] = [delivery]
-        try:
-            loop.call_soon_threadsafe(self._deliver, loop)
-        except RuntimeError:
-            with self._guard:
-                del self._piles[loop]
+            self._piles.setdefault(loop, []).append(delivery)
 
-    def _deliver(self, loop: AbstractEventLoop) -> None:
+    def send(self) -> None:
+        """Where a loop is gone nobody waits for it any more."""
+        if not self._piles:
+            return
         with self._guard:
-            pile = self._piles.pop(loop)
-        for delivery in pile:
-            try:
-                delivery()
-            except Exception as error:  # noqa: BLE001 - one that fails takes no other along
-                loop.call_exception_handler({"message": "an event could not be delivered", "exception": error})
+            piles, self._piles = self._piles, {}
+        for loop, pile in piles.items():
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_deliver, loop, pile)
+
+
+def _deliver(loop: AbstractEventLoop, pile: list[Delivery]) -> None:
+    for delivery in pile:
+        try:
+            delivery()
+        except Exception as error:  # noqa: BLE001 - one that fails takes no other along
+            loop.call_exception_handler({"message": "an event could not be delivered", "exception": error})

@@ -163,7 +163,8 @@ async def begun(running: Running, **fields: Any) -> AsyncIterator[bytes]:
 
 def test_silence_is_filled_with_comments(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a heartbeat shorter than a step."""
-    monkeypatch.setattr(running.gateway.engine, "_between_steps", lambda: time.sleep(0.02))
+    send = running.gateway.post.send
+    monkeypatch.setattr(running.gateway.post, "send", lambda: (send(), time.sleep(0.02)))
 
     async def collect() -> list[bytes]:
         return [piece async for piece in await begun(running, max_tokens=5, heartbeat_s=1e-3)]
