@@ -23,7 +23,7 @@ from serving.scheduler import Move
 from serving.slab import slab
 
 LARGEST_KEY = 1e18
-"""As in kernel/stack.c; far beyond the keys of any sound model."""
+"""As in kernel/past.h; far beyond the keys of any sound model."""
 
 
 class KVCache:

@@ -25,9 +25,9 @@ LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen
 ROTARY = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary positions whose angles depend on the position alone."""
 SLICE = 128
-"""As in kernel/stack.c: most tokens that go through a layer together."""
+"""As in kernel/model.h: most tokens that go through a layer together."""
 BLOCK = 8
-"""As in kernel/stack.c: tokens of one row that attend together."""
+"""As in kernel/model.h: tokens of one row that attend together."""
 LANES = 16
 SITES = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 

@@ -23,12 +23,13 @@ typedef struct {
 /* how much query q wants of each position's value, up to a factor: rounded, in the place of its scores */
 static inline Number *weights_of(const Look *look, int64_t q) { return (Number *)(look->scores + q * look->stride); }
 
-/* scores = queries . keys */
-static void weigh(const Look *look) {
+/* scores = queries . keys; runs errands on the way */
+static void weigh(const Look *look, Errands *errands) {
     const int64_t width = look->head_dim, in_bands = banded(look->count, width);
     Number packed[(in_bands + BAND) * width];
     for (int64_t q = 0; q < in_bands; q++) pack(look->queries, q, width, packed);
     for (int64_t p = 0; p < look->positions; p += TILE) {
+        run(errands);
         const Number *keys[TILE];
         for (int64_t n = 0; n < TILE; n++)
             keys[n] = look->keys + (p + n < look->positions ? p + n : p) * width;

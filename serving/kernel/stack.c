@@ -1,78 +1,13 @@
 /* Tokens through a whole stack of transformer layers, any adapter on each: prompts and decoding rows alike.
 
    A layer is RMSNorm, grouped-query attention with rotary positions, RMSNorm, gated MLP (Llama, Mistral, Qwen). The
-   threads walk through the layers together and share the work as share.h says. The residual stream stays in float. What a token becomes does not depend on the tokens beside it, to the last bit.
+   threads walk through the layers together and share the work as share.h says. The residual stream stays in float.
+   What a token becomes does not depend on the tokens beside it, to the last bit.
    serving/stack.py describes the model; serving/native.py compiles this file. */
-#include "adapter.h"
-#include "attention.h"
 #include "greatest.h"
+#include "past.h"
 #include "product.h"
 #include "transpose.h"
-
-typedef struct {
-    const Number *weight, *bias; /* (outs, in), (outs,) or null */
-    int64_t in, outs;
-} Site;
-
-enum { QKV, OUTPUT, GATE_UP, DOWN, SITES };
-
-typedef struct {
-    Site site[SITES];
-    const Number *attention_norm, *mlp_norm;
-    const Number *query_norm, *key_norm; /* (head_dim,) or null */
-    Number *keys, *values;               /* (positions * kv_heads, head_dim) */
-    int64_t window;                      /* how far back a token sees, itself included; 0: to the start */
-} Layer;
-
-typedef struct {
-    const Layer *layers;
-    int64_t num_layers, hidden, heads, kv_heads, head_dim;
-    float epsilon, scaling;
-    const Number *norm;
-    const float *cosines, *sines; /* (positions, head_dim) */
-} Stack;
-
-typedef struct {
-    int64_t num_tokens;
-    const int64_t *positions, *starts, *capacities; /* of each token, and of its row's region */
-    const Delta *const *adapters;                   /* each token's (layers * SITES,) deltas, or null */
-    Number *hidden;                                 /* (tokens, hidden): embeddings in, last hidden states out */
-} Step;
-
-typedef struct { /* room for one step, sized by serving/stack.py */
-    float *residual; /* (tokens, hidden) */
-    Number *normed;  /* (tokens, hidden) */
-    /* from here on for one slice of the tokens */
-    Number *gated, *gained;  /* (tokens, widest_in) */
-    Number *packed;          /* the same, for whole bands of tokens */
-    float *wide;             /* (tokens, widest_out) */
-    float *bottleneck;       /* (tokens, largest total rank) */
-    Number *queries;         /* (kv_heads, tokens, heads / kv_heads, head_dim) */
-    Number *mixed;           /* (tokens, heads * head_dim) */
-    float *scores;           /* (threads, scores_rows, scores_stride) */
-    int64_t scores_rows, scores_stride, rank_stride;
-    int64_t widest_in, widest_out; /* of any site */
-} Room;
-
-#define LARGEST_KEY 1e18f /* as in serving/kv.py, which says why */
-#define SLICE 128 /* most tokens that go through a layer together: what they leave behind stays in the second cache */
-#define BLOCK 8   /* neighbouring tokens of one row that attend together */
-
-static const Delta *delta_at(const Step *step, int64_t token, int64_t site) {
-    const Delta *deltas = step->adapters[token];
-    return deltas && deltas[site].in_features ? deltas + site : 0;
-}
-
-static void normalise(const float *x, const Number *weight, int64_t width, float epsilon, Number *out) {
-    Lanes partial = {};
-    int64_t i = 0;
-    for (; i + WIDTH <= width; i += WIDTH) partial += load_floats(x + i) * load_floats(x + i);
-    float squares = sum(partial);
-    for (; i < width; i++) squares += x[i] * x[i];
-    const float factor = 1 / sqrtf(squares / width + epsilon);
-    for (i = 0; i + WIDTH <= width; i += WIDTH) store(out + i, load_floats(x + i) * factor * load(weight + i));
-    for (; i < width; i++) out[i] = narrow(x[i] * factor * widen(weight[i]));
-}
 
 /* what this thread's tokens will read once the product is done: the second half of their adapters at this site, and the
    first half at the next */
@@ -140,101 +75,6 @@ static float *complete(const Stack *stack, int64_t site, const Step *step, int64
     return y;
 }
 
-/* a head turned by its position: out[d] = x[d] cos[d] -+ x[d -+ half] sin[d] */
-static void turn(const float *x, const float *cosine, const float *sine, int64_t width, Number *out) {
-    const int64_t half = width / 2;
-    int64_t d = 0;
-    for (; d + WIDTH <= half; d += WIDTH) {
-        const Lanes near = load_floats(x + d), far = load_floats(x + d + half);
-        store(out + d, near * load_floats(cosine + d) - far * load_floats(sine + d));
-        store(out + d + half, far * load_floats(cosine + d + half) + near * load_floats(sine + d + half));
-    }
-    for (; d < half; d++) {
-        out[d] = narrow(x[d] * cosine[d] - x[d + half] * sine[d]);
-        out[d + half] = narrow(x[d + half] * cosine[d + half] + x[d] * sine[d + half]);
-    }
-}
-
-static void head(const Stack *stack, const Number *norm, const float *x, int64_t position, Number *out) {
-    const int64_t width = stack->head_dim;
-    float normed[width];
-    if (norm) {
-        Number rounded[width];
-        normalise(x, norm, width, stack->epsilon, rounded);
-        for (int64_t d = 0; d < width; d++) normed[d] = widen(rounded[d]);
-        x = normed;
-    }
-    turn(x, stack->cosines + position * width, stack->sines + position * width, width, out);
-}
-
-static void bound(Number *key, int64_t width) { /* NaN stays NaN */
-    for (int64_t d = 0; d < width; d++) {
-        const float value = widen(key[d]);
-        key[d] = narrow(value > LARGEST_KEY ? LARGEST_KEY : value < -LARGEST_KEY ? -LARGEST_KEY : value);
-    }
-}
-
-/* the token's queries turned, and its key and value into the cache. y: (q | k | v) */
-static void remember(const Stack *stack, const Layer *layer, const Step *step, int64_t token, const float *y,
-                     const Room *room) {
-    const int64_t width = stack->head_dim, position = step->positions[token], group = stack->heads / stack->kv_heads;
-    for (int64_t h = 0; h < stack->heads; h++) {
-        const int64_t query = (h / group * step->num_tokens + token) * group + h % group;
-        head(stack, layer->query_norm, y + h * width, position, room->queries + query * width);
-    }
-    y += stack->heads * width;
-    for (int64_t h = 0; h < stack->kv_heads; h++) {
-        const int64_t place = step->starts[token] * stack->kv_heads + h * step->capacities[token] + position;
-        head(stack, layer->key_norm, y + h * width, position, layer->keys + place * width);
-        bound(layer->keys + place * width, width);
-        const float *value = y + (stack->kv_heads + h) * width;
-        narrow_all(value, width, layer->values + place * width);
-    }
-}
-
-/* the first token of each block of up to BLOCK neighbouring tokens of one row, and the end; returns how many blocks */
-static int64_t divide(const Step *step, int64_t *blocks) {
-    int64_t count = 0;
-    for (int64_t token = 0; token < step->num_tokens; token++) {
-        const int follows = token && step->starts[token] == step->starts[token - 1] &&
-                            step->positions[token] == step->positions[token - 1] + 1;
-        if (!follows || token - blocks[count - 1] == BLOCK) blocks[count++] = token;
-    }
-    blocks[count] = step->num_tokens;
-    return count;
-}
-
-/* the tokens [begin, end), of one row */
-static void attend(const Stack *stack, const Layer *layer, const Step *step, int64_t begin, int64_t end,
-                   int64_t kv_head, const Room *room) {
-    const int64_t width = stack->head_dim, group = stack->heads / stack->kv_heads, count = (end - begin) * group;
-    const int64_t place = step->starts[begin] * stack->kv_heads + kv_head * step->capacities[begin];
-    const int64_t earliest = step->positions[begin] + 1, until = step->positions[end - 1] + 1;
-    /* from a whole vector on, so that sums add up in the same order whatever the block */
-    const int64_t from = layer->window && earliest > layer->window ? (earliest - layer->window) / WIDTH * WIDTH : 0;
-    float totals[count];
-    const Look look = {
-        .queries = room->queries + (kv_head * step->num_tokens + begin) * group * width,
-        .count = count,
-        .keys = layer->keys + (place + from) * width,
-        .values = layer->values + (place + from) * width,
-        .positions = until - from,
-        .head_dim = width,
-        .scores = room->scores + omp_get_thread_num() * room->scores_rows * room->scores_stride,
-        .stride = room->scores_stride,
-        .totals = totals,
-    };
-    Number *out[count];
-    weigh(&look);
-    for (int64_t q = 0; q < count; q++) {
-        const int64_t token = begin + q / group, last = step->positions[token] + 1;
-        const int64_t first = layer->window && last > layer->window ? last - layer->window - from : 0;
-        totals[q] = soften(look.scores + q * look.stride, first, last - from, until - from, stack->scaling);
-        out[q] = room->mixed + (token * stack->heads + kv_head * group + q % group) * width;
-    }
-    mix(&look, out);
-}
-
 static void add_and_normalise(const Stack *stack, const float *y, const Number *norm, int64_t token, Number *out,
                               const Room *room) {
     float *residual = room->residual + token * stack->hidden;
@@ -250,22 +90,6 @@ static void open_gate(const float *y, int64_t width, Number *out) {
         store(out + i, open / (1.0f + exponential(-open)) * up);
     }
     for (; i < width; i++) out[i] = narrow(y[i] / (1 + expf(-y[i])) * y[width + i]);
-}
-
-/* every token of the slice looks back, with its layer's keys of its own and earlier tokens in the cache */
-static void look_back(const Stack *stack, const Layer *layer, const Step *step, Share share, const Room *room) {
-    int64_t blocks[SLICE + 1];
-    const int64_t count = divide(step, blocks);
-    if (share.is_apart) {
-        for (int64_t block = 0; block < count; block++)
-            for (int64_t h = 0; h < stack->kv_heads; h++)
-                attend(stack, layer, step, blocks[block], blocks[block + 1], h, room);
-        return;
-    }
-#pragma omp for collapse(2) schedule(dynamic, 1)
-    for (int64_t block = 0; block < count; block++)
-        for (int64_t h = 0; h < stack->kv_heads; h++)
-            attend(stack, layer, step, blocks[block], blocks[block + 1], h, room);
 }
 
 static void walk_layer(const Stack *stack, int64_t index, const Step *step, Share share, const Room *room) {
