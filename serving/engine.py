@@ -64,7 +64,10 @@ class Engine:
         on_fault: OnFault | None = None,
         between_steps: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_fault` is told of adapters that give no numbers; `between_steps` is called on the engine's thread, last of all too."""
+        """`on_fault` is told of adapters that give no numbers.
+
+        `between_steps` is called on the engine's thread, and once more when that ends.
+        """
         regions = Regions(kv_tokens)
         kept = kv_tokens // CACHED_SHARE if prefix_tokens is None else prefix_tokens
         if not 0 <= kept <= kv_tokens:
