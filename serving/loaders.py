@@ -73,3 +73,4 @@ class Loaders:
                 job()
             except Exception:
                 logger.exception("a loader's job raised")
+            del job  # and with it the adapter, which may be evicted before the next job comes

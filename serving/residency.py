@@ -26,6 +26,7 @@ from serving.lease import Lease, give_up
 from serving.loaders import Loaders
 from serving.room import Room, closing
 from serving.seats import Make, Reserve, Seat
+from serving.slab import reusing
 from serving.turns import Turns
 
 LOADERS = 2
@@ -234,8 +235,9 @@ class Residency:
         def make(reserve: Reserve) -> LoadedAdapter:
             directory = self._fetch(digest)
             file = AdapterFile(directory, self._base.profile)
-            reserve(footprint(file, self._base))
-            return LoadedAdapter.from_file(file, self._base, digest, self._name_of(digest), self._turns.take)
+            with reusing():
+                reserve(footprint(file, self._base))
+                return LoadedAdapter.from_file(file, self._base, digest, self._name_of(digest), self._turns.take)
 
         return make
 

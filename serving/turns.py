@@ -15,8 +15,8 @@ TURN_S = 0.003
 """The longest that a step is held up."""
 WAITED = 4.0
 """Whoever spent so many times his processor time since he last came, and `TURN_S` more, was waiting for a network."""
-POLL_S = 0.01
-"""How soon a waiting worker notices that no rows run any more."""
+POLL_S = 0.1
+"""How soon a waiting worker notices that nobody gives turns any more. Asking wakes it in the middle of a step."""
 
 
 class Turns:

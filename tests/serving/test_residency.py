@@ -11,6 +11,7 @@ import torch
 
 from registry.errors import Busy, NotFound, Refused, Unavailable
 from serving.adapter import LoadedAdapter
+from serving.blueprint import SlabDeltas
 from serving.lease import Lease, give_up
 from serving.loaders import Loaders
 from serving.residency import LOADERS, Residency
@@ -111,6 +112,27 @@ def test_the_budget_holds_once_leases_end(residency: Residency, zoo: Zoo) -> Non
     residency.check_integrity()
     assert residency.stats().resident_bytes <= residency.stats().byte_budget
     assert residency.stats().evictions > 0
+
+
+def test_a_load_takes_over_the_pages_of_what_it_evicts_unless_somebody_looks_at_them(
+    zoo: Zoo, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.residency.LOADERS", 1)
+    shelf.places |= {digest: zoo.directories[number] for digest, number in (("one", 0), ("two", 0), ("three", 0))}
+    residency = Residency(shelf, zoo.base, byte_budget=zoo.adapters[0].num_bytes)
+
+    def load(digest: str) -> SlabDeltas:
+        with residency.acquire(digest) as lease:
+            assert isinstance(lease.adapter.deltas, SlabDeltas)
+            return lease.adapter.deltas
+
+    place = load("one").memory.data_ptr()
+    held = load("two")
+    assert held.memory.data_ptr() == place
+    before = held.memory.clone()
+    assert load("three").memory.data_ptr() != place
+    assert torch.equal(held.memory, before)
+    residency.close()
 
 
 def test_a_leased_adapter_survives_any_pressure(residency: Residency) -> None:

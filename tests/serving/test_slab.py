@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from serving.slab import LARGE_PAGE, PAGE, slab, slab_bytes
+from serving.slab import LARGE_PAGE, PAGE, reusing, slab, slab_bytes
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 needs_large_pages = pytest.mark.skipif(
@@ -55,3 +56,31 @@ def test_what_nobody_touched_takes_nothing() -> None:
     held = slab(64 * LARGE_PAGE)
     assert anonymous()["Anonymous"] - before < LARGE_PAGE
     assert len(held) == 64 * LARGE_PAGE
+
+
+def test_what_is_let_go_is_reused_by_the_next_as_large() -> None:
+    with reusing():
+        held = slab(5 * PAGE).fill_(7)
+        view = held[:3]
+        del held
+        assert not slab(5 * PAGE).any(), "a view is still there"
+        del view
+        assert not slab(6 * PAGE).any(), "another size; what was let go before goes back to the system"
+        held = slab(5 * PAGE).fill_(8)
+        place = held.data_ptr()
+        del held
+        again = slab(5 * PAGE)
+        assert again.data_ptr() == place
+        assert again.all()
+
+
+def test_nothing_is_kept_outside_nor_by_another_thread() -> None:
+    with reusing():
+        held = [slab(5 * PAGE).fill_(7)]
+        thread = threading.Thread(target=held.clear)
+        thread.start()
+        thread.join()
+        assert not slab(5 * PAGE).any()
+    slab(5 * PAGE).fill_(7)
+    with reusing():
+        assert not slab(5 * PAGE).any()
