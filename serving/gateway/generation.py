@@ -95,13 +95,9 @@ class Generation:
         """Whether all rows have ended; their last events may still be unread."""
         return self._done.is_set()
 
-    async def events(self, heartbeat_s: float) -> AsyncIterator[list[tuple[int, Event]]]:
+    def events(self, heartbeat_s: float) -> AsyncIterator[list[tuple[int, Event]]]:
         """Events of all rows, as many at once as there are; none after each `heartbeat_s` of silence."""
-        remaining = len(self.rows)
-        while remaining:
-            events = await self._events.take(heartbeat_s)
-            remaining -= sum(isinstance(event, Finished) for _, event in events)
-            yield events
+        return self._events.batches(heartbeat_s)
 
     def abort(self) -> None:
         """Free every unfinished row at the next step."""
@@ -146,4 +142,5 @@ class Generation:
         self._running -= 1
         if self._running == 0:
             self._done.set()
+            self._events.end()
             self._on_done()

@@ -67,10 +67,11 @@ class Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self._stall.watch(self.patience.stall_s)
             ours = {"x-request-id": self.trace.request_id, **self.headers, **self.trace.headers}
             message["headers"] = [*message["headers"], *((_raw(name), _raw(value)) for name, value in ours.items())]
         self._sending = asyncio.current_task()
-        self._stall.set(self.patience.stall_s)
+        self._stall.signs += 1
         try:
             await self.send_next(message)
         except asyncio.CancelledError as error:
@@ -79,14 +80,14 @@ class Exchange:
             self.trace.failure = Gone("the client stopped taking its answer")
             raise self.trace.failure from error
         finally:
-            self._stall.clear()
+            self._sending = None
 
     def close(self) -> None:
         """Nothing will be sent any more."""
         self._stall.close()
 
     def _give_up(self) -> None:
-        if self._sending is not None:
+        if self._sending is not None and not self._has_stalled:
             self._has_stalled = True
             self._sending.cancel()
 

@@ -12,25 +12,39 @@ from serving.gateway.arrivals import Arrivals
 LONG_S = 60.0
 
 
-def test_all_that_has_come_is_taken_at_once() -> None:
+def test_all_that_has_come_is_taken_at_once_up_to_the_end() -> None:
     async def run() -> None:
-        arrivals = Arrivals[int](asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        arrivals = Arrivals[int](loop)
         arrivals.add(1)
         arrivals.add(2)
-        assert await arrivals.take(LONG_S) == [1, 2]
-        asyncio.get_running_loop().call_later(0.01, arrivals.add, 3)
-        assert await arrivals.take(LONG_S) == [3]
+        loop.call_later(0.02, arrivals.add, 3)
+        loop.call_later(0.04, arrivals.end)
+        assert [batch async for batch in arrivals.batches(LONG_S)] == [[1, 2], [3]]
+        assert [batch async for batch in arrivals.batches(LONG_S)] == []
 
     asyncio.run(run())
 
 
-def test_silence_is_told_and_ends() -> None:
+def test_what_came_before_the_end_is_read_after_it() -> None:
     async def run() -> None:
         arrivals = Arrivals[int](asyncio.get_running_loop())
-        assert await arrivals.take(0.01) == []
-        assert await arrivals.take(0.01) == []
         arrivals.add(1)
-        assert await arrivals.take(0.01) == [1]
+        arrivals.end()
+        assert [batch async for batch in arrivals.batches(LONG_S)] == [[1]]
+
+    asyncio.run(run())
+
+
+def test_silence_is_told_as_often_as_it_lasts() -> None:
+    async def run() -> None:
+        arrivals = Arrivals[int](asyncio.get_running_loop())
+        batches = arrivals.batches(0.02)
+        assert await anext(batches) == []
+        assert await anext(batches) == []
+        arrivals.add(1)
+        assert await anext(batches) == [1]
+        arrivals.end()
 
     asyncio.run(run())
 
@@ -38,40 +52,31 @@ def test_silence_is_told_and_ends() -> None:
 def test_a_reader_that_is_cancelled_loses_nothing() -> None:
     async def run() -> None:
         arrivals = Arrivals[int](asyncio.get_running_loop())
-        reading = asyncio.create_task(arrivals.take(LONG_S))
+        reading = asyncio.ensure_future(anext(arrivals.batches(LONG_S)))
         await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         arrivals.add(1)
-        assert await arrivals.take(LONG_S) == [1]
+        arrivals.end()
+        assert [batch async for batch in arrivals.batches(LONG_S)] == [[1]]
 
     asyncio.run(run())
 
 
-def test_an_alarm_rings_when_it_was_last_set_to() -> None:
+def test_an_alarm_is_silent_while_it_is_told_of_life() -> None:
     async def run() -> None:
         loop, rung = asyncio.get_running_loop(), list[float]()
         alarm = Alarm(lambda: rung.append(loop.time()), loop)
-        alarm.set(LONG_S)
-        alarm.set(0.02)
-        await asyncio.sleep(0.01)
-        due = loop.time() + 0.04
-        alarm.set(0.04)
-        await asyncio.sleep(0.1)
-        (at,) = rung
-        assert at >= due
-
-    asyncio.run(run())
-
-
-def test_an_alarm_that_was_cleared_is_silent() -> None:
-    async def run() -> None:
-        loop, rung = asyncio.get_running_loop(), list[float]()
-        alarm = Alarm(lambda: rung.append(loop.time()), loop)
-        alarm.set(0.01)
-        alarm.clear()
-        await asyncio.sleep(0.03)
+        alarm.watch(0.4)
+        for _ in range(30):
+            alarm.signs += 1
+            await asyncio.sleep(0.02)
+        last = loop.time()
         assert rung == []
+        while not rung:
+            await asyncio.sleep(0.02)
+        alarm.close()
+        assert rung[0] - last >= 0.3
 
     asyncio.run(run())
 
@@ -83,7 +88,7 @@ def test_an_alarm_that_was_closed_keeps_nothing_alive() -> None:
     async def run() -> None:
         watched = Watched()
         alarm = Alarm(watched.ring, asyncio.get_running_loop())
-        alarm.set(LONG_S)
+        alarm.watch(LONG_S)
         alarm.close()
         gone = weakref.ref(watched)
         del watched, alarm

@@ -8,7 +8,6 @@ from registry.errors import LorimerError
 from serving.gateway.calls import Call
 from serving.gateway.dialect.answers import Answers, around_choice, encode, last_chunk
 from serving.gateway.errors import envelope
-from serving.gateway.generation import Row
 from serving.gateway.wire.chat import ChunkChoice
 from serving.gateway.wire.completion import TextChoice
 from serving.request import Event, Finished, Token
@@ -62,17 +61,14 @@ class _Chunks:
 
     def of(self, index: int, happened: Event) -> list[bytes]:
         """Raises what the row failed with."""
-        row = self._rows[index]
+        row, choices = self._rows[index], list[ChunkChoice | TextChoice]()
         if isinstance(happened, Finished) and (failure := row.failure()):
             raise failure
-        return [self._before + encode(choice) + self._after for choice in self._choices(index, row, happened)]
-
-    def _choices(self, index: int, row: Row, happened: Event) -> list[ChunkChoice | TextChoice]:
-        told: list[ChunkChoice | TextChoice] = []
         if index not in self._opened:
             self._opened.add(index)
-            told += self._answers.opening(index, happened)
-        told += (
-            self._answers.delta(index, happened) if isinstance(happened, Token) else self._answers.closing(index, row)
-        )
-        return told
+            choices += self._answers.opening(index, happened)
+        if isinstance(happened, Token):
+            choices += self._answers.delta(index, happened)
+        else:
+            choices += self._answers.closing(index, row)
+        return [self._before + encode(choice) + self._after for choice in choices]
