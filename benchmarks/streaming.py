@@ -1,7 +1,8 @@
 """Streaming through the gateway against the engine called directly: `python -m benchmarks.streaming PLAN`.
 
 Sixteen clients, an adapter each, one request after the other; the clients of the gateway live in a process of their
-own and speak HTTP over real sockets to granian. Both ways are timed from the first request to the last answer's end.
+own and speak HTTP over real sockets to granian. Both ways are timed from the first request to the last answer's end,
+in many short rounds, since the machine's speed wanders by more than what is looked for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +25,8 @@ from serving.gateway.server import GatewayServer, settle
 CLIENTS = 16
 PROMPT = 16
 ANSWER = 64
-ROUNDS = 3
+EACH = 2
+ROUNDS = 10
 SCRIPT = Path(__file__).parent / "clients.py"
 
 
@@ -82,23 +83,27 @@ def through_gateway(server: GatewayServer, todo: list[Job]) -> float:
 
 
 def compare(gateway: Gateway, each: int, rounds: int) -> dict[str, float]:
-    """In turns, since the machine may become busier."""
+    """Each way once in a round, either way first in turn; what is lost is of all rounds' seconds together."""
     vocab_size = gateway.base.profile.vocab_size
-    direct, streamed = [], []
+    seconds = {"engine": 0.0, "gateway": 0.0}
     with GatewayServer(gateway) as server:
-        directly(gateway, jobs(1, -1, vocab_size))
-        through_gateway(server, jobs(1, -2, vocab_size))
+        ways = {"engine": lambda todo: directly(gateway, todo), "gateway": lambda todo: through_gateway(server, todo)}
+        for seed, way in enumerate(ways.values(), 1):
+            way(jobs(1, -seed, vocab_size))
         settle()
         for number in range(rounds):
-            direct.append(directly(gateway, jobs(each, 2 * number, vocab_size)))
-            streamed.append(through_gateway(server, jobs(each, 2 * number + 1, vocab_size)))
-            say(note=f"engine {direct[-1]:,.0f}, gateway {streamed[-1]:,.0f} tokens/s")
-    engine_rate, gateway_rate = statistics.median(direct), statistics.median(streamed)
+            rates = {}
+            for name in sorted(ways, reverse=number % 2 == 1):
+                todo = jobs(each, 2 * number + (name == "gateway"), vocab_size)
+                rates[name] = ways[name](todo)
+                seconds[name] += len(todo) * ANSWER / rates[name]
+            say(note=f"engine {rates['engine']:,.0f}, gateway {rates['gateway']:,.0f} tokens/s")
+    num_tokens = rounds * each * CLIENTS * ANSWER
     return {
         "clients": CLIENTS,
-        "engine_tokens_per_s": engine_rate,
-        "gateway_tokens_per_s": gateway_rate,
-        "lost": 1 - gateway_rate / engine_rate,
+        "engine_tokens_per_s": num_tokens / seconds["engine"],
+        "gateway_tokens_per_s": num_tokens / seconds["gateway"],
+        "lost": 1 - seconds["engine"] / seconds["gateway"],
     }
 
 
@@ -107,7 +112,7 @@ def main() -> None:
     count = fleet.SMALL if plan["quick"] else fleet.SIZE
     adapters = [Path(path) for path in plan["adapters"]]
     with fleet.gateway(Path(plan["work"]), adapters, plan["threads"], count, lambda line: say(note=line)) as gateway:
-        say(measure=compare(gateway, 1 if plan["quick"] else 4, 1 if plan["quick"] else ROUNDS))
+        say(measure=compare(gateway, 1 if plan["quick"] else EACH, 1 if plan["quick"] else ROUNDS))
 
 
 if __name__ == "__main__":
