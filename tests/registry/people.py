@@ -84,3 +84,13 @@ def rewrite(store: Store, key: str, **changes: Any) -> None:
     values = msgspec.json.decode(store.get(key)) | changes
     values.pop("sum", None)
     store.put(key, canonical(values))
+
+
+def readers(people: People) -> list[Registry]:
+    """Fresh processes: with roots and without."""
+    return [people.as_(), people.without_roots()]
+
+
+def slot(n: int) -> str:
+    """Where the event of that number of `support` lies."""
+    return f"t/default/a/support/log/{n:020d}.json"
