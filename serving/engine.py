@@ -190,7 +190,13 @@ class Engine:
         finally:
             self._inbox.close()
             self._abort_all()
+            self._tell_the_last()
+
+    def _tell_the_last(self) -> None:
+        try:
             self._between_steps()
+        except Exception:
+            logger.exception("the last events of the engine were not passed on")
 
     def _abort_all(self) -> None:
         for answer in self._inbox.open():
@@ -291,10 +297,8 @@ class Engine:
             logger.exception("the listener of request %s failed", answer.request.id)
 
     def _count(self, step: Step, seconds: float) -> None:
-        adapters, prompt, sampled = set(), 0, 0
-        for chunk in step.chunks:
-            adapters.add(answer_of(chunk).request.adapter)
-            prompt += max(min(chunk.stop, chunk.row.prompt_end) - chunk.start, 0)
-            sampled += chunk.samples
+        adapters = {answer_of(chunk).request.adapter for chunk in step.chunks} - {None}
+        prompt = sum(chunk.num_prompt_tokens for chunk in step.chunks)
+        sampled = sum(chunk.samples for chunk in step.chunks)
         with self._guard:
-            self._stats = self._stats.after_step(seconds, len(adapters - {None}), prompt, sampled)
+            self._stats = self._stats.after_step(seconds, len(adapters), prompt, sampled)

@@ -43,6 +43,10 @@ class Chunk:
     def num_tokens(self) -> int:
         return self.stop - self.start
 
+    @property
+    def num_prompt_tokens(self) -> int:
+        return max(min(self.stop, self.row.prompt_end) - self.start, 0)
+
 
 @dataclass(frozen=True)
 class Move:
