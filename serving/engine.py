@@ -64,10 +64,7 @@ class Engine:
         on_fault: OnFault | None = None,
         between_steps: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_fault` is told of adapters that give no numbers.
-
-        `between_steps` is called on the engine's thread, and once more when that ends.
-        """
+        """`on_fault` hears of adapters that give no numbers; `between_steps` comes after each step, and at the end."""
         regions = Regions(kv_tokens)
         kept = kv_tokens // CACHED_SHARE if prefix_tokens is None else prefix_tokens
         if not 0 <= kept <= kv_tokens:
@@ -190,20 +187,18 @@ class Engine:
         finally:
             self._inbox.close()
             self._abort_all()
-            self._tell_the_last()
-
-    def _tell_the_last(self) -> None:
-        try:
-            self._between_steps()
-        except Exception:
-            logger.exception("the last events of the engine were not passed on")
 
     def _abort_all(self) -> None:
+        """The last events are passed on, too."""
         for answer in self._inbox.open():
             try:
                 self._finish(answer, "abort")
             except Exception:
                 logger.exception("request %s could not be taken out in order", answer.request.id)
+        try:
+            self._between_steps()
+        except Exception:
+            logger.exception("the last events of the engine were not passed on")
 
     def _collect(self) -> bool:
         """Wait for work, take in what arrived, let go what was aborted or came too late. False when closing."""
