@@ -83,13 +83,19 @@ class Exchange:
             self._sending = None
 
     def close(self) -> None:
-        """Nothing will be sent any more."""
+        """Nothing will be sent or received any more. The server hangs up on a body that was not read to its end only
+        once nobody holds these, and an error's frames may hold this until garbage is collected."""
         self._stall.close()
+        self.receive_next = self.send_next = _nobody
 
     def _give_up(self) -> None:
         if self._sending is not None and not self._has_stalled:
             self._has_stalled = True
             self._sending.cancel()
+
+
+async def _nobody(*_: object) -> Any:
+    raise Gone("the exchange is over")
 
 
 def _raw(text: str) -> bytes:

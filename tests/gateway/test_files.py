@@ -18,7 +18,7 @@ import pytest
 from registry.keys import Grants, KeyLog
 from serving.gateway.files import route
 from serving.gateway.files.lines import MAX_LINE_BYTES
-from tests.gateway.test_hostile import error, listen, post, status, talk
+from tests.gateway.test_hostile import error, post, status, talk
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Running
@@ -235,7 +235,7 @@ def test_a_file_that_keeps_coming_has_more_time_than_other_bodies_and_one_that_s
     head = f"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in given.items())
     since = time.monotonic()
-    answer = listen(running, f"{head}\r\n".encode() + body[:-10], until=b'"request_timeout"}}')
+    answer = talk(running, f"{head}\r\n".encode() + body[:-10])
     assert (status(answer), error(answer)["code"]) == (408, "request_timeout")
     assert 0.4 < time.monotonic() - since < 3, "what came fast earns no long silence"
     until(lambda: running.gateway.uploads.inside == 0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from registry.keys import Grants, KeyLog
+from serving.gateway import entrance
 from serving.gateway import server as gateway_server
 
 if TYPE_CHECKING:
@@ -35,16 +36,6 @@ def talk(running: Running, request: bytes, *, wait_s: float = 20.0, then: bytes 
         with suppress(ConnectionError):
             while chunk := connection.recv(65_536):
                 answer += chunk
-        return bytes(answer)
-
-
-def listen(running: Running, request: bytes, *, until: bytes) -> bytes:
-    """What comes back up to these words; the connection may stay open after them."""
-    with socket.create_connection((running.server.host, running.server.port), timeout=10) as connection:
-        connection.sendall(request)
-        answer = bytearray()
-        while until not in answer and (chunk := connection.recv(65_536)):
-            answer += chunk
         return bytes(answer)
 
 
@@ -220,14 +211,34 @@ def test_whoever_sends_nothing_or_half_a_head_is_hung_up_on(
         assert time.monotonic() - since < 5
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(start: Callable[..., Running]) -> None:
+def test_bodies_that_do_not_come_are_not_waited_for(start: Callable[..., Running]) -> None:
     running = start(body_timeout_s=0.5)
     head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n{JSON}content-length: 100\r\n\r\n"
-    since = time.monotonic()
-    answer = listen(running, head.encode() + b'{"model"', until=b'"request_timeout"}}')
-    assert 0.4 < time.monotonic() - since < 3
-    assert (status(answer), error(answer)["code"]) == (408, "request_timeout")
-    assert b"connection: close" in answer.lower()
+    for answer, took_s in together(running, head.encode() + b'{"model"'):
+        assert 0.4 < took_s < 5
+        assert (status(answer), error(answer)["code"]) == (408, "request_timeout")
+        assert b"connection: close" in answer.lower()
+
+
+def test_who_sends_no_body_after_a_refusal_is_hung_up_on(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entrance, "SWALLOW_S", 0.5)
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n{JSON}content-length: 999999999\r\n\r\n"
+    for answer, took_s in together(start(), head.encode()):
+        assert 0.4 < took_s < 5
+        assert status(answer) == 413
+
+
+def together(running: Running, request: bytes) -> list[tuple[bytes, float]]:
+    """What comes back until the gateway closes, and after how many seconds, for many that ask at once."""
+
+    def one(_: int) -> tuple[bytes, float]:
+        since = time.monotonic()
+        return talk(running, request), time.monotonic() - since
+
+    with ThreadPoolExecutor(40) as pool:
+        return list(pool.map(one, range(40)))
 
 
 def test_a_body_drop_by_drop_has_no_more_time(start: Callable[..., Running]) -> None:
