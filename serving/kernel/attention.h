@@ -36,7 +36,7 @@ static void weigh(const Look *look, Errands *errands) {
         float *scores = look->scores + p;
         int64_t q = 0;
         for (; q < in_bands; q += BAND)
-            meet(packed + q * width, keys, width, scores + q * look->stride, look->stride, 0);
+            meet(packed + q * width, in_bands - q, keys, width, scores + q * look->stride, look->stride, 0);
         for (; q < look->count; q += TILE) {
             const int64_t height = look->count - q < TILE ? look->count - q : TILE;
             const Number *queries[TILE];

@@ -20,11 +20,12 @@
 #define SIDES 2
 #define SIDE 8 /* numbers of a side */
 #define GROUPS (BAND / TILE)
+#define FEW 6 /* rows for which tiles are as fast */
 
-/* how many rows go by bands; a band more than a quarter empty is slower than tiles */
+/* how many rows go by bands */
 static inline int64_t banded(int64_t rows, int64_t length) {
     const int64_t whole = rows / BAND * BAND;
-    return length % STEP ? 0 : rows - whole > BAND - TILE ? rows : whole;
+    return length % STEP ? 0 : rows - whole > FEW ? rows : whole;
 }
 
 /* one row of x to its place in its band: (sides, halves of a step, BAND, SIDE) */
@@ -38,12 +39,12 @@ static inline void pack(const Number *x, int64_t row, int64_t length, Number *pa
 }
 
 /* partial[g][n]: four sums for each of four tokens, from one side; fetches a line at each half of a step */
-INLINE void pass(int64_t side, const Number *band, const Number *const *w, int64_t length, Partial (*partial)[TILE],
-                 const char *ahead) {
+INLINE void pass(const int groups, int64_t side, const Number *band, const Number *const *w, int64_t length,
+                 Partial (*partial)[TILE], const char *ahead) {
     const int64_t halves = length / HALF;
     const Number *x = band + side * halves * BAND * SIDE;
 #pragma GCC unroll 4
-    for (int g = 0; g < GROUPS; g++)
+    for (int g = 0; g < groups; g++)
 #pragma GCC unroll 4
         for (int n = 0; n < TILE; n++) partial[g][n] = nothing();
     for (int64_t half = 0; half < halves; half++, x += BAND * SIDE) {
@@ -54,7 +55,7 @@ INLINE void pass(int64_t side, const Number *band, const Number *const *w, int64
             right[n] = (__m512bh)_mm512_broadcast_i32x4(
                 _mm_loadu_si128((const __m128i *)(w[n] + half * HALF + side * SIDE)));
 #pragma GCC unroll 4
-        for (int g = 0; g < GROUPS; g++) {
+        for (int g = 0; g < groups; g++) {
             const __m512bh left = (__m512bh)_mm512_loadu_si512(x + g * TILE * SIDE);
 #pragma GCC unroll 4
             for (int n = 0; n < TILE; n++) partial[g][n] = _mm512_dpbf16_ps(partial[g][n], left, right[n]);
@@ -71,14 +72,14 @@ INLINE Partial gather(const Partial *partial) {
     return _mm512_add_ps(_mm512_shuffle_ps(left, right, 0x88), _mm512_shuffle_ps(left, right, 0xdd));
 }
 
-/* out[m * stride + n] for the band's rows; fetches as many lines from `ahead`, if any, as the weight rows have */
-static void meet(const Number *band, const Number *const *w, int64_t length, float *out, int64_t stride,
-                 const char *ahead) {
+/* `meet` for the first groups of four rows */
+INLINE void meet_groups(const int groups, const Number *band, const Number *const *w, int64_t length, float *out,
+                        int64_t stride, const char *ahead) {
     Partial left[GROUPS][TILE], right[GROUPS][TILE];
-    pass(0, band, w, length, left, ahead);
-    pass(1, band, w, length, right, ahead ? ahead + length / HALF * LINE : 0);
+    pass(groups, 0, band, w, length, left, ahead);
+    pass(groups, 1, band, w, length, right, ahead ? ahead + length / HALF * LINE : 0);
 #pragma GCC unroll 4
-    for (int g = 0; g < GROUPS; g++) {
+    for (int g = 0; g < groups; g++) {
 #pragma GCC unroll 4
         for (int n = 0; n < TILE; n++) right[g][n] = _mm512_add_ps(left[g][n], right[g][n]);
         const Partial sums = gather(right[g]);
@@ -90,12 +91,24 @@ static void meet(const Number *band, const Number *const *w, int64_t length, flo
     }
 }
 
+/* out[m * stride + n] for the band's first `height` rows, and what comes of the room after them up to a whole four;
+   fetches as many lines from `ahead`, if any, as the weight rows have */
+static void meet(const Number *band, int64_t height, const Number *const *w, int64_t length, float *out, int64_t stride,
+                 const char *ahead) {
+    switch ((height + TILE - 1) / TILE) {
+    case 1: meet_groups(1, band, w, length, out, stride, ahead); break;
+    case 2: meet_groups(2, band, w, length, out, stride, ahead); break;
+    case 3: meet_groups(3, band, w, length, out, stride, ahead); break;
+    default: meet_groups(4, band, w, length, out, stride, ahead);
+    }
+}
+
 #else
 
 static inline int64_t banded(int64_t rows, int64_t length) { return 0; }
 static inline void pack(const Number *x, int64_t row, int64_t length, Number *packed) {}
-static inline void meet(const Number *band, const Number *const *w, int64_t length, float *out, int64_t stride,
-                        const char *ahead) {}
+static inline void meet(const Number *band, int64_t height, const Number *const *w, int64_t length, float *out,
+                        int64_t stride, const char *ahead) {}
 
 #endif
 

@@ -29,7 +29,7 @@ static inline void encounter(const Product *product, int64_t row, int64_t height
     for (int64_t n = 0; n < TILE; n++)
         right[n] = product->weight + (column + n < last ? column + n : last) * in;
     if (row < product->banded) {
-        meet(product->packed + row * in, right, in, sums, PANEL * TILE, lines ? ahead : 0);
+        meet(product->packed + row * in, height, right, in, sums, PANEL * TILE, lines ? ahead : 0);
         return;
     }
     for (int64_t m = 0; m < TILE; m++) left[m] = product->x + (row + (m < height ? m : 0)) * in;
@@ -54,7 +54,7 @@ static inline void sweep(const Product *product, int64_t first, int64_t panel, i
     const int64_t bands = (product->banded + BAND - 1) / BAND, wanted = panel * TILE;
     const int64_t count = outs - column < wanted ? outs - column : wanted;
     /* a block's lines are spread over the parts that it meets: all with the first band, or some with each tile */
-    const int lines = bands ? 1 : panel > 1 ? 0 : rows <= TILE ? 4 : rows <= 2 * TILE ? 2 : 1;
+    const int lines = bands ? 1 : panel > 1 ? 0 : rows <= TILE ? 4 : rows <= 3 * TILE ? 2 : 1;
     for (int64_t begin = part; part < until; part++) {
         const int64_t row = part < bands ? part * BAND : product->banded + (part - bands) * TILE;
         const int64_t end = row + (part < bands ? BAND : TILE), height = (end < rows ? end : rows) - row;
