@@ -62,9 +62,10 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         on_fault: OnFault | None = None,
-        between_steps: Callable[[], None] = lambda: None,
+        between_steps: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """`on_fault` hears of adapters that give no numbers; `between_steps` comes after each step, and at the end."""
+        """`on_fault` hears of adapters that give no numbers; `between_steps` comes after each step,
+        with its seconds, and at the end."""
         regions = Regions(kv_tokens)
         kept = kv_tokens // CACHED_SHARE if prefix_tokens is None else prefix_tokens
         if not 0 <= kept <= kv_tokens:
@@ -91,7 +92,7 @@ class Engine:
         base: Base,
         settings: Settings,
         on_fault: OnFault | None = None,
-        between_steps: Callable[[], None] = lambda: None,
+        between_steps: Callable[[float], None] = lambda _: None,
     ) -> Engine:
         return cls(
             base,
@@ -180,8 +181,9 @@ class Engine:
         try:
             with torch.inference_mode():
                 while self._collect():
+                    started = self._clock()
                     self._step_or_fail()
-                    self._between_steps()
+                    self._between_steps(self._clock() - started)
         except Exception:
             logger.critical("the engine does not trust its own state and stops", exc_info=True)
         finally:
@@ -196,7 +198,7 @@ class Engine:
             except Exception:
                 logger.exception("request %s could not be taken out in order", answer.request.id)
         try:
-            self._between_steps()
+            self._between_steps(0.0)
         except Exception:
             logger.exception("the last events of the engine were not passed on")
 

@@ -2,7 +2,8 @@
 
 The threads of a step wait for each other at every product, so whoever takes a core from one of them for a moment holds
 all rows up for longer. Here the worker waits until a step is over, and the next step begins when the worker's turn is
-over. While no rows run, nobody waits. Knows no adapter and no step.
+over. A turn is longer after a long step: the next token is late by the same share, and whoever waits for the work waits
+for fewer steps. While no rows run, nobody waits. Knows no adapter and no step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import time
 from collections.abc import Callable
 
 TURN_S = 0.003
-"""The longest that a step is held up."""
+"""The longest turn after a short step."""
+SHARE = 0.2
+"""Of a longer step, the longest turn after it."""
 WAITED = 4.0
 """Whoever spent so many times his processor time since he last came, and `TURN_S` more, was waiting for a network."""
 POLL_S = 0.1
@@ -62,16 +65,18 @@ class Turns:
         with self._changed:
             self._end_turn()
 
-    def give(self) -> None:
-        """Let those who wait work: until they have had their turn, or left, or it is over."""
+    def give(self, step_s: float) -> None:
+        """Let those who wait work, after a step that took so long: until they have had their turn, or left, or it is
+        over."""
         if not self._waiting:
             return
+        turn_s = max(TURN_S, SHARE * step_s)
         with self._changed:
             self._turn += 1
             self._working = self._waiting
-            self._until = self._clock() + TURN_S
+            self._until = self._clock() + turn_s
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._working <= 0, TURN_S)
+            self._changed.wait_for(lambda: self._working <= 0, turn_s)
 
     def _piece(self) -> tuple[float, bool]:
         """How long this thread's last piece of work took, and whether most of that was waiting for a network."""

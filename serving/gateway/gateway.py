@@ -157,9 +157,9 @@ def open_gateway(
     quarantine = Quarantine(registry.clock)
     turns, post = Turns(lambda: engine.is_busy), Post()
 
-    def between_steps() -> None:
+    def between_steps(step_s: float) -> None:
         post.send()
-        turns.give()
+        turns.give(step_s)
 
     engine = Engine.from_settings(base, settings, quarantine.report, between_steps)
     cache = AdapterCache(settings.cache_path(), registry, settings.cache_bytes, pause=turns.take)

@@ -92,7 +92,7 @@ def held(aliased: Running) -> Iterator[Running]:
     """alpha runs in the only seat, beta waits for it."""
     release = threading.Event()
     stop = aliased.gateway.engine._between_steps
-    aliased.gateway.engine._between_steps = lambda: (stop(), release.wait(0.05))[0]
+    aliased.gateway.engine._between_steps = lambda step_s: (stop(step_s), release.wait(0.05))[0]
     asking = [
         threading.Thread(target=aliased.chat, args=(name,), kwargs={"max_tokens": 30, "ignore_eos": True})
         for name in ("alpha", "beta@prod")

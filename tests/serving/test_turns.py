@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from serving.turns import TURN_S, Turns
+from serving.turns import SHARE, TURN_S, Turns
 
 
 class Stage:
@@ -25,7 +25,7 @@ class Stage:
         self.stepping = True
         time.sleep(0.002)
         self.stepping = False
-        self.turns.give()
+        self.turns.give(0.002)
 
     def work(self, pieces: int) -> None:
         for _ in range(pieces):
@@ -66,7 +66,8 @@ def test_a_worker_goes_on_when_the_last_row_ends() -> None:
         stage.busy = False
 
 
-def test_a_step_waits_no_longer_than_a_turn_for_a_worker_that_hangs() -> None:
+@pytest.mark.parametrize(("step_s", "turn_s"), [(0.002, TURN_S), (0.5, SHARE * 0.5)])
+def test_a_step_waits_no_longer_than_a_turn_for_a_worker_that_hangs(step_s: float, turn_s: float) -> None:
     stage, release = Stage(), threading.Event()
 
     def hang() -> None:
@@ -78,10 +79,10 @@ def test_a_step_waits_no_longer_than_a_turn_for_a_worker_that_hangs() -> None:
     while not stage.turns._waiting:
         time.sleep(0.001)
     began = time.monotonic()
-    stage.turns.give()
-    assert time.monotonic() - began < 20 * TURN_S
+    stage.turns.give(step_s)
+    assert 0.9 * turn_s < time.monotonic() - began < turn_s + 20 * TURN_S
     began = time.monotonic()
-    stage.turns.give()
+    stage.turns.give(step_s)
     assert time.monotonic() - began < TURN_S / 2, "nobody waits for a turn now"
     release.set()
     thread.join(10)
@@ -102,7 +103,7 @@ def test_work_that_begins_long_after_the_last_waits_like_any_other() -> None:
         while not stage.turns._waiting:
             time.sleep(0.001)
         assert len(stage.seen) == given
-        stage.turns.give()
+        stage.turns.give(0.002)
         while len(stage.seen) == given:
             time.sleep(0.001)
     thread.join(10)
@@ -116,7 +117,7 @@ def test_those_who_leave_give_the_rest_of_their_turn_back(workers: int) -> None:
         thread.start()
     while stage.turns._waiting < workers:
         time.sleep(0.001)
-    stage.turns.give()
+    stage.turns.give(0.002)
     for thread in threads:
         thread.join(10)
     assert stage.turns._working == 0
@@ -137,7 +138,7 @@ def test_a_worker_that_waits_for_a_network_holds_no_step_up() -> None:
     thread.start()
     while not stage.turns._waiting:
         time.sleep(0.001)
-    stage.turns.give()
+    stage.turns.give(0.002)
     thread.join(10)
     assert stage.seen, "it was given one turn and went on without another"
     assert stage.turns._working <= 0
@@ -158,7 +159,7 @@ def test_a_piece_that_would_outlast_the_turn_waits_for_the_next() -> None:
     def give_once_asked() -> None:
         while not turns._waiting:
             time.sleep(0.001)
-        turns.give()
+        turns.give(0.002)
 
     giver = threading.Thread(target=give_once_asked)
     giver.start()
