@@ -8,7 +8,7 @@ from typing import Literal
 
 from benchmarks import cases
 from benchmarks.peers.roster import PEERS
-from benchmarks.results import OURS, Results
+from benchmarks.results import Results
 
 Verdict = Literal["pass", "FAIL", "not measured"]
 
@@ -55,16 +55,17 @@ class Judgement:
 
 
 def against(peer: str, case: str) -> Callable[[Results], float | None]:
-    return lambda results: _ratio(results.rate(OURS, case), results.rate(peer, case))
+    """Of rounds in turn."""
+    return lambda results: results.ratio(peer, case)
 
 
 def against_best(case: str) -> Callable[[Results], float | None]:
     """Of the peers with our precision that were asked for: without all of them there is no best."""
 
     def value(results: Results) -> float | None:
-        rates = [results.rate(peer, case) for peer in results.peers if peer in JUDGED]
-        found = [rate for rate in rates if rate is not None]
-        return _ratio(results.rate(OURS, case), max(found)) if found and len(found) == len(rates) else None
+        ratios = [results.ratio(peer, case) for peer in results.peers if peer in JUDGED]
+        found = [ratio for ratio in ratios if ratio is not None]
+        return min(found) if found and len(found) == len(ratios) else None
 
     return value
 

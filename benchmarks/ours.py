@@ -1,12 +1,16 @@
-"""Our engine on the speed cases, called as a library: `python -m benchmarks.ours PLAN`. One contender among others."""
+"""Our engine on the speed cases, called as a library: `python -m benchmarks.ours PLAN [beside]`.
+
+One contender among others. `beside`: a peer's rounds are run in turn with ours, so the cases are named from outside.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from benchmarks.materials import settings
 from benchmarks.peers.protocol import Case as Told
-from benchmarks.peers.protocol import Prompts, measure, say, told
+from benchmarks.peers.protocol import Prompts, measure, obey, say, told
 from registry.settings import Settings
 from serving.adapter import LoadedAdapter
 from serving.base import load_base
@@ -31,7 +35,7 @@ def main() -> None:
         shape = Case(case["name"], case["rows"], case["adapters"], len(prompts[0]), case["answer"])
         return rate(engine, shape, prompts, adapters)
 
-    measure(plan, once)
+    (obey if "beside" in sys.argv[2:] else measure)(plan, once)
     engine.close()
 
 

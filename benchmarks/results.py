@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import statistics
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from registry.errors import Corrupt, NotFound
 
 OURS = "lorimer"
 AGAIN = "lorimer again"
-"""The second pass, after the peers."""
+"""The second pass alone, after the peers."""
 FOLDER = Path(__file__).parent / "results"
 LATEST = FOLDER / "latest.json"
 
@@ -44,17 +45,22 @@ class Results(msgspec.Struct, kw_only=True):
         self.rates.setdefault(contender, {}).setdefault(case, []).append(rate)
 
     def rate(self, contender: str, case: str) -> float | None:
-        """The median of the rounds. Ours is measured before and after the peers, and the slower pass counts."""
-        passes = [self.rates.get(name, {}).get(case) for name in _passes(contender)]
-        medians = [statistics.median(rounds) for rounds in passes if rounds]
-        return min(medians, default=None)
+        """The median of all rounds."""
+        passes = [OURS, AGAIN, *map(beside, self.peers)] if contender == OURS else [contender]
+        rounds = [rate for name in passes for rate in self.rates.get(name, {}).get(case, [])]
+        return statistics.median(rounds) if rounds else None
+
+    def ratio(self, peer: str, case: str) -> float | None:
+        """How many times as fast as a peer we are: the median over its rounds, each against ours just before it."""
+        ours, theirs = (self.rates.get(name, {}).get(case, []) for name in (beside(peer), peer))
+        return statistics.median(map(operator.truediv, ours, theirs)) if ours and theirs else None
 
     def share(self, case: str, own: str) -> float | None:
-        """How much of our rate in one case is left in another: the median of the rounds' ratios, in the worse pass.
+        """How much of our rate in one case is left in another: the median of rounds' ratios, in the worse pass alone.
 
         Round by round, since the rounds of all cases are run in turn: what slows the machine slows both.
         """
-        passes = [self.rates.get(name, {}) for name in _passes(OURS)]
+        passes = [self.rates.get(name, {}) for name in (OURS, AGAIN)]
         ratios = [[a / b for a, b in zip(rates.get(case, []), rates.get(own, []), strict=False)] for rates in passes]
         return min((statistics.median(rounds) for rounds in ratios if rounds), default=None)
 
@@ -73,5 +79,6 @@ class Results(msgspec.Struct, kw_only=True):
             raise Corrupt(f"{path} does not hold results: {error}", hint="run python -m benchmarks again") from error
 
 
-def _passes(contender: str) -> tuple[str, ...]:
-    return (OURS, AGAIN) if contender == OURS else (contender,)
+def beside(peer: str) -> str:
+    """What our rounds in turn with a peer's are called."""
+    return f"{OURS} beside {peer}"

@@ -1,26 +1,28 @@
-"""One run: limits of the machine, our engine, every peer, our engine again, and the measures of our own system."""
+"""One run: limits of the machine, our engine, every peer in turn with it, our engine again, and our own system."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks import cases, machine
-from benchmarks.contender import Fact, run_script
+from benchmarks.contender import Contender, Fact, run_in_turn, run_script
 from benchmarks.materials import Materials
 from benchmarks.peers.roster import PEERS, Peer, Task
 from benchmarks.progress import Progress
-from benchmarks.results import AGAIN, OURS, Results
+from benchmarks.results import AGAIN, OURS, Results, beside
 from registry.errors import LorimerError
 
 SCRIPTS = {"many": "benchmarks.many", "cold": "benchmarks.cold", "http": "benchmarks.streaming"}
 LIMIT_S = 480.0
+IN_TURN_LIMIT_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Run:
             self._script("roofline", self._module("benchmarks.roofline"))
             self._script(OURS, self._module("benchmarks.ours"))
             for name, command in commands.items():
-                self._script(name, command)
+                self._in_turn(name, command)
             if commands:
                 self._script(AGAIN, self._module("benchmarks.ours"))
         for group in self.results.groups:
@@ -89,10 +91,24 @@ class Run:
         return [sys.executable, "-m", name, str(self._plan())]
 
     def _script(self, name: str, command: Sequence[str]) -> None:
-        log = self.materials.work / "logs" / f"{name.replace(' ', '-')}.log"
+        with self._part(name):
+            run_script(command, self._log(name), LIMIT_S, self._listener(name))
+
+    def _in_turn(self, peer: str, command: Sequence[str]) -> None:
+        name = beside(peer)
+        own = Contender([*self._module("benchmarks.ours"), "beside"], self._log(name), IN_TURN_LIMIT_S)
+        with self._part(peer), own:
+            other = Contender(command, self._log(peer), IN_TURN_LIMIT_S)
+            run_in_turn(own, other, self._listener(name), self._listener(peer))
+
+    def _log(self, name: str) -> Path:
+        return self.materials.work / "logs" / f"{name.replace(' ', '-')}.log"
+
+    @contextlib.contextmanager
+    def _part(self, name: str) -> Iterator[None]:
         with self._progress.part(name):
             try:
-                run_script(command, log, LIMIT_S, self._listener(name))
+                yield
             except LorimerError as error:
                 self._fail(name, error)
         self.results.load_after = machine.load_average()
@@ -107,7 +123,7 @@ class Run:
                 self._measured(name, fact["measure"])
             elif "rate" in fact:
                 self.results.add(name, fact["case"], fact["rate"])
-                self._progress.step(f"{fact['case']}: {fact['rate']:,.0f} tokens/s")
+                self._progress.step(f"{fact['case']}: {fact['rate']:,.0f} tokens/s by {name}")
             elif "error" in fact:
                 self.results.failures[f"{name}: {fact['case']}"] = fact["error"]
                 self._progress.say(f"{name}: {fact['case']}: {fact['error']}")
@@ -119,7 +135,7 @@ class Run:
     def _about(self, name: str, about: dict[str, str]) -> None:
         if "version" in about:
             self.results.versions[name] = about["version"]
-        if name != AGAIN:
+        if name in (OURS, *self.results.peers):
             self.results.settings[name] = about["settings"]
 
     def _measured(self, name: str, measure: dict[str, float]) -> None:

@@ -105,7 +105,7 @@ def main() -> None:
     for cases, more in ((plain, []), (adapted, loras)):  # loaded adapters are computed even where no row wants one
         if cases:
             with serving([server, "-m", base, *settings, *more]) as port:
-                measure({**plan, "cases": cases}, Client(port).rate)
+                measure({**plan, "cases": cases}, Client(port).rate, in_turn=True)
 
 
 if __name__ == "__main__":

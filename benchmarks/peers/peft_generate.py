@@ -76,10 +76,10 @@ def main() -> None:
     say(about={"version": importlib.metadata.version("peft"), "settings": f"attention {choose_attention(model)}"})
     bare = [case for case in plan["cases"] if not case["adapters"]]
     mixed = [case for case in plan["cases"] if case["adapters"]]
-    measure({**plan, "cases": bare}, lambda case, prompts: rate(model, case, prompts))
+    measure({**plan, "cases": bare}, lambda case, prompts: rate(model, case, prompts), in_turn=True)
     if mixed:
         wrapped = wrap(model, plan["adapters"][: max(case["adapters"] for case in mixed)])
-        measure({**plan, "cases": mixed}, lambda case, prompts: rate(wrapped, case, prompts))
+        measure({**plan, "cases": mixed}, lambda case, prompts: rate(wrapped, case, prompts), in_turn=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
     told      a JSON file: {"base", "adapters", "threads", "budget_s", "cases"}; a case is {"name", "rows", "adapters",
               "answer", "prompts"} with prompts[round][row] a list of token ids; round 0 warms up
-    answers   lines of standard output that begin with MARK: {"about": ...}, {"case", "rate"}, {"case", "error"}
+    answers   lines of standard output that begin with MARK: {"about": ...}; of each round {"case", "rate"} or
+              {"case", "error"}, and of the first {"case", "rounds"}: how many will follow
+    in turn   peers say {"next": case} before each round, and begin it when a line comes on standard input
 
 Every round has prompts of its own, so that no cache of prompts can help anybody.
 """
@@ -44,14 +46,21 @@ def heard(line: str) -> dict[str, Any] | None:
     return fact
 
 
-def measure(plan: dict[str, Any], rate: Rate) -> None:
+def measure(plan: dict[str, Any], rate: Rate, *, in_turn: bool = False) -> None:
     """Every case: a short round to warm up, then rounds until they are done or the case has had its time.
 
     The cases take turns, forth and back: a machine that becomes busier meanwhile slows all of them alike.
     """
     running = [_Rounds(case, rate, plan["budget_s"]) for case in plan["cases"]]
     while running:
-        running = [rounds for rounds in running if rounds.run_next()][::-1]
+        running = [rounds for rounds in running if rounds.run_next(in_turn=in_turn)][::-1]
+
+
+def obey(plan: dict[str, Any], rate: Rate) -> None:
+    """A round of each case that a line of standard input names, until there are no more."""
+    rounds = {case["name"]: _Rounds(case, rate, plan["budget_s"]) for case in plan["cases"]}
+    for line in sys.stdin:
+        rounds[line.strip()].run_next()
 
 
 class _Rounds:
@@ -62,8 +71,11 @@ class _Rounds:
         self._warm, *self._left = case["prompts"]
         self._is_warm = False
 
-    def run_next(self) -> bool:
+    def run_next(self, *, in_turn: bool = False) -> bool:
         """Whether there is more to do. A case that a peer cannot run is told, and does not end the others."""
+        if in_turn:
+            say(next=self._case["name"])
+            sys.stdin.readline()
         try:
             self._measure() if self._is_warm else self._warm_up()
         except Exception as error:  # noqa: BLE001
@@ -73,9 +85,9 @@ class _Rounds:
 
     def _warm_up(self) -> None:
         case = self._case
-        say(case=case["name"], rounds=len(self._left))
         self._rate({**case, "answer": min(case["answer"], WARM_ANSWER)}, [row[:WARM_PROMPT] for row in self._warm])
         self._is_warm = True
+        say(case=case["name"], rounds=len(self._left))
 
     def _measure(self) -> None:
         started = time.perf_counter()

@@ -79,7 +79,7 @@ def main() -> None:
         cases = [case for case in plan["cases"] if bool(case["adapters"]) == lora]
         if cases:
             llm = load(plan, lora)
-            measure({**plan, "cases": cases}, Rows(llm, plan["adapters"]).rate)
+            measure({**plan, "cases": cases}, Rows(llm, plan["adapters"]).rate, in_turn=True)
             del llm
             gc.collect()
 

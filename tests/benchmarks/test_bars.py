@@ -7,7 +7,7 @@ import pytest
 from benchmarks.__main__ import INCOMPLETE, exit_code
 from benchmarks.bars import BARS, judge
 from benchmarks.cases import DECODE_16, DECODE_NONE, GROUPS, PREFILL_NONE
-from benchmarks.results import AGAIN, OURS, Results
+from benchmarks.results import AGAIN, OURS, Results, beside
 from serving.bench import CASES
 
 
@@ -39,10 +39,21 @@ def test_the_best_peer_is_the_one_that_counts(results: Results) -> None:
     assert verdicts(results)[PREFILL_NONE.name, "the best peer"] == "FAIL"
 
 
-def test_the_slower_of_our_two_passes_counts(results: Results) -> None:
-    results.rates[AGAIN][DECODE_NONE.name] = [90.0, 95.0, 400.0]
-    assert results.rate(OURS, DECODE_NONE.name) == 95.0
+def test_a_peer_is_met_by_the_rounds_in_turn_with_it(results: Results) -> None:
+    """A machine that slowed down between two contenders says nothing about either."""
+    results.rates["vllm"][DECODE_NONE.name] = [100.0, 400.0, 50.0]
+    results.rates[beside("vllm")][DECODE_NONE.name] = [110.0, 440.0, 45.0]
+    results.rates[OURS][DECODE_NONE.name] = [10.0]
+    assert results.ratio("vllm", DECODE_NONE.name) == pytest.approx(1.1)
+    assert verdicts(results)[DECODE_NONE.name, "the best peer"] == "pass"
+    results.rates[beside("vllm")][DECODE_NONE.name] = [90.0, 360.0, 55.0]
     assert verdicts(results)[DECODE_NONE.name, "the best peer"] == "FAIL"
+
+
+def test_our_rate_is_the_median_of_all_our_rounds(results: Results) -> None:
+    for name, rates in ((OURS, [1.0]), (AGAIN, [2.0]), *((beside(peer), [3.0, 4.0, 5.0]) for peer in results.peers)):
+        results.rates[name][DECODE_NONE.name] = rates
+    assert results.rate(OURS, DECODE_NONE.name) == 4.0
 
 
 def test_a_share_is_of_rounds_that_ran_side_by_side(results: Results) -> None:
