@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -33,9 +33,12 @@ from registry.manifest import BaseIdentity, BaseProfile
 from registry.settings import Settings
 from serving.architecture import check_architecture
 from serving.conversation import ChatTemplate
+from serving.slab import Pieces
 from serving.source import Progress, Source, locate, quiet
 
 Linear: TypeAlias = nn.Linear | Conv1D
+Keep: TypeAlias = Callable[..., Tensor]
+"""Takes weights of linears with the same input; returns them one below the other, where they will stay."""
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -73,10 +76,13 @@ class Base:
         self.dtype: torch.dtype = tree.dtype
         self.device: torch.device = tree.device
         linears = _linears(tree)
-        self.sites = _fuse_siblings(linears)
-        """The decoder's linears."""
         name, module = _named(tree, tree.get_output_embeddings())
-        self.head = _site(len(self.sites), [name], {name: module})
+        keep = (
+            Pieces(each.weight for each in (*linears.values(), module)).take if self.device.type == "cpu" else _joined
+        )
+        self.sites = _fuse_siblings(linears, keep)
+        """The decoder's linears."""
+        self.head = _site(len(self.sites), [name], {name: module}, keep)
         self.embedding_name, embedding = _named(tree, tree.get_input_embeddings())
         self.input_embeddings: Tensor = embedding.weight.detach()
         scale = getattr(embedding, "embed_scale", None)
@@ -184,7 +190,7 @@ def _named(tree: PreTrainedModel, module: nn.Module | None) -> tuple[str, Any]:
     return name, module
 
 
-def _fuse_siblings(linears: Mapping[str, Linear]) -> tuple[Site, ...]:
+def _fuse_siblings(linears: Mapping[str, Linear], keep: Keep) -> tuple[Site, ...]:
     """Move sibling weights into one storage and leave views behind; every linear ends up in exactly one site."""
     families: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in linears:
@@ -197,18 +203,19 @@ def _fuse_siblings(linears: Mapping[str, Linear]) -> tuple[Site, ...]:
         alike = len({(_shape(linears[name])[1], linears[name].bias is None) for name in names}) == 1
         plain = all(isinstance(linears[name], nn.Linear) for name in names)
         for group in [names] if alike and plain else [[name] for name in names]:
-            sites.append(_site(len(sites), group, linears))
+            sites.append(_site(len(sites), group, linears, keep))
     return tuple(sites)
 
 
-def _site(index: int, names: list[str], linears: Mapping[str, Linear]) -> Site:
+def _site(index: int, names: list[str], linears: Mapping[str, Linear], keep: Keep) -> Site:
     modules = [linears[name] for name in names]
     outs = tuple(_shape(module)[0] for module in modules)
     if len(modules) == 1:
+        modules[0].weight.data = keep(modules[0].weight.detach())  # where it is tied, for whoever shares it
         weight, bias = modules[0].weight.detach(), modules[0].bias
         weight = weight.t() if isinstance(modules[0], Conv1D) else weight
         return Site(index, tuple(names), weight, None if bias is None else bias.detach(), outs)
-    weight = torch.cat([module.weight.detach() for module in modules])
+    weight = keep(*(module.weight.detach() for module in modules))
     fused = None if modules[0].bias is None else torch.cat([module.bias.detach() for module in modules])
     site = Site(index, tuple(names), weight, fused, outs)
     for module, rows in zip(modules, site.columns, strict=True):
@@ -216,6 +223,11 @@ def _site(index: int, names: list[str], linears: Mapping[str, Linear]) -> Site:
         if fused is not None:
             module.bias = nn.Parameter(fused[rows], requires_grad=False)
     return site
+
+
+def _joined(*weights: Tensor) -> Tensor:
+    """One below the other; a single one is left where it is."""
+    return weights[0] if len(weights) == 1 else torch.cat(weights)
 
 
 def _shape(module: Linear) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import torch
 from registry.errors import Corrupt, Invalid, NotFound, Unavailable
 from registry.settings import Settings
 from serving.base import Base, choose_device, choose_dtype, load_base
+from serving.slab import LARGE_PAGE, LINE
 
 
 def test_every_linear_lies_in_one_site_and_shares_its_storage(tiny_base: Base) -> None:
@@ -24,6 +25,14 @@ def test_every_linear_lies_in_one_site_and_shares_its_storage(tiny_base: Base) -
             assert weight.data_ptr() == site.weight[start].data_ptr()
             assert tuple(weight.shape) == tiny_base.profile.linears[name] == (out, site.in_features)
             start += out
+
+
+def test_the_weights_of_a_step_lie_one_behind_the_other(tiny_base: Base) -> None:
+    begins = [site.weight.data_ptr() for site in (*tiny_base.sites, tiny_base.head)]
+    ends = [site.weight.data_ptr() + site.weight.nbytes for site in (*tiny_base.sites, tiny_base.head)]
+    assert begins[0] % LARGE_PAGE == 0
+    assert all(0 <= begin - end < LINE * 3 for end, begin in zip(ends, begins[1:], strict=False))
+    assert tiny_base.profile.is_tied == (tiny_base.input_embeddings.data_ptr() == tiny_base.head.weight.data_ptr())
 
 
 def test_trees_share_weights_but_not_structure(tiny_base: Base) -> None:

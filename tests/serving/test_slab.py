@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from serving.slab import LARGE_PAGE, PAGE, reusing, slab, slab_bytes
+from serving.slab import LARGE_PAGE, LINE, PAGE, Pieces, reusing, slab, slab_bytes
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 needs_large_pages = pytest.mark.skipif(
@@ -48,6 +49,21 @@ def test_what_is_taken_is_what_is_counted_and_goes_back_with_the_last_view() -> 
     assert all(torch.equal(view, torch.ones(4, dtype=torch.uint8)) for view in views)
     del views
     assert anonymous()["Anonymous"] < before["Anonymous"] + needed
+
+
+def test_pieces_lie_side_by_side_and_each_is_a_storage_of_its_own() -> None:
+    given = [
+        torch.randn(rows, 3).to(dtype) for rows, dtype in ((5, torch.float32), (7, torch.bfloat16), (2, torch.bfloat16))
+    ]
+    pieces = Pieces(given)
+    first, second = pieces.take(given[0]), pieces.take(given[1], given[2])
+    assert torch.equal(first, given[0])
+    assert torch.equal(second, torch.cat(given[1:]))
+    assert first.data_ptr() % LARGE_PAGE == 0
+    assert second.data_ptr() - first.data_ptr() == LINE
+    assert copy.deepcopy(second).untyped_storage().nbytes() == second.nbytes
+    del pieces, first
+    assert torch.equal(second, torch.cat(given[1:])), "a piece keeps the slab"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
