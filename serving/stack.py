@@ -80,12 +80,12 @@ class _Room(ctypes.Structure):
     _fields_ = (
         ("residual", Pointer),
         ("normed", Pointer),
+        ("queries", Pointer),
         ("gated", Pointer),
         ("gained", Pointer),
         ("packed", Pointer),
         ("wide", Pointer),
         ("bottleneck", Pointer),
-        ("queries", Pointer),
         ("mixed", Pointer),
         ("scores", Pointer),
         ("scores_rows", Word),
@@ -223,19 +223,19 @@ class NativeStack:
         widest_out = max(sum(site.out_features) for site in self._sites)
         stride = self._cache.total // LANES * LANES + 2 * LANES
         together = min(tokens, SLICE)
-        attended = together * self._heads * self._cache.head_dim
+        attended = self._heads * self._cache.head_dim
         looking = in_bands(BLOCK * self._heads // self._cache.kv_heads)
         single, number = torch.float32, self._dtype
         self._buffers = {
             "residual": torch.empty(tokens * self._hidden, dtype=single),
             "normed": torch.empty(tokens * self._hidden, dtype=number),
+            "queries": torch.empty(tokens * attended, dtype=number),
             "gated": torch.empty(together * widest_in, dtype=number),
             "gained": torch.empty(together * widest_in, dtype=number),
             "packed": torch.empty(in_bands(together) * widest_in, dtype=number),
             "wide": torch.empty(together * widest_out, dtype=single),
             "bottleneck": torch.empty(bottleneck, dtype=single),
-            "queries": torch.empty(attended, dtype=number),
-            "mixed": torch.empty(attended, dtype=number),
+            "mixed": torch.empty(together * attended, dtype=number),
             "scores": torch.empty(num_threads * looking * stride, dtype=single),
         }
         places = (tensor.data_ptr() for tensor in self._buffers.values())

@@ -40,12 +40,12 @@ typedef struct {
 typedef struct { /* room for one step, sized by serving/stack.py */
     float *residual; /* (tokens, hidden) */
     Number *normed;  /* (tokens, hidden) */
+    Number *queries; /* (kv_heads, tokens, heads / kv_heads, head_dim) of each slice's tokens */
     /* from here on for one slice of the tokens */
     Number *gated, *gained;  /* (tokens, widest_in) */
     Number *packed;          /* the same, for whole bands of tokens */
     float *wide;             /* (tokens, widest_out) */
     float *bottleneck;       /* (tokens, largest total rank) */
-    Number *queries;         /* (kv_heads, tokens, heads / kv_heads, head_dim) */
     Number *mixed;           /* (tokens, heads * head_dim) */
     float *scores;           /* (threads, scores_rows, scores_stride) */
     int64_t scores_rows, scores_stride, rank_stride;

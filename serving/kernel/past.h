@@ -42,7 +42,13 @@ static void head(const Stack *stack, const Number *norm, const float *x, int64_t
 }
 
 static void bound(Number *key, int64_t width) { /* NaN stays NaN */
-    for (int64_t d = 0; d < width; d++) {
+    int64_t d = 0;
+    for (; d + WIDTH <= width; d += WIDTH) {
+        Lanes lanes = load(key + d);
+        lanes = choose(lanes > LARGEST_KEY, (Lanes){0} + LARGEST_KEY, lanes);
+        store(key + d, choose(lanes < -LARGEST_KEY, (Lanes){0} - LARGEST_KEY, lanes));
+    }
+    for (; d < width; d++) {
         const float value = widen(key[d]);
         key[d] = narrow(value > LARGEST_KEY ? LARGEST_KEY : value < -LARGEST_KEY ? -LARGEST_KEY : value);
     }

@@ -15,14 +15,16 @@ typedef struct {
     int is_apart;       /* whether they are a slice of their own, whose room nobody else enters */
 } Share;
 
-/* inside a parallel region, whose threads may be fewer than were asked for; can_part: whether all products go by bands */
-static inline Share share_of(int64_t tokens, int can_part) {
-    const int64_t threads = omp_get_num_threads(), self = omp_get_thread_num();
+/* Inside a parallel region, whose threads may be fewer than were asked for. can_part: whether all products go by bands.
+   Later tokens look farther back, so in every second slice the threads take their turns the other way round. */
+static inline Share share_of(int64_t slice, int64_t tokens, int can_part) {
+    const int64_t threads = omp_get_num_threads(), other = threads - 1 - omp_get_thread_num();
+    const int64_t self = slice % 2 ? other : omp_get_thread_num();
     const int64_t each = tokens / threads, more = tokens % threads, begin = self * each + (self < more ? self : more);
     return (Share){begin, begin + each + (self < more), can_part && each > BAND && tokens % (BAND * threads) == 0};
 }
 
-/* a thread apart from the others has a slice of its own, and all of it */
+/* a thread apart from the others has tokens of its own, and all of them */
 static inline Share all_of(Share share) { return (Share){0, share.end - share.begin, 1}; }
 
 static inline void wait_for_all(void) {

@@ -92,15 +92,62 @@ static void open_gate(const float *y, int64_t width, Number *out) {
     for (; i < width; i++) out[i] = narrow(y[i] / (1 + expf(-y[i])) * y[width + i]);
 }
 
-static void walk_layer(const Stack *stack, int64_t index, const Step *step, Share share, const Room *room) {
+/* Some tokens of a step that go through a layer together, as this thread sees them. Apart from the others it sees only
+   its own, in room of its own. */
+typedef struct {
+    Share share;
+    Step step;
+    Room room;
+} Slice;
+
+static Slice slice_at(const Stack *stack, const Step *step, int64_t first, int can_part, const Room *room) {
+    const int64_t left = step->num_tokens - first, attended = stack->heads * stack->head_dim;
+    Share share = share_of(first / SLICE, left < SLICE ? left : SLICE, can_part);
+    int64_t count = left < SLICE ? left : SLICE, begin = 0;
+    if (share.is_apart) {
+        first += share.begin;
+        count = share.end - share.begin;
+        begin = omp_get_thread_num() * count;
+        share = (Share){0, count, 1};
+    }
+    Slice slice = {.share = share, .step = *step, .room = *room};
+    slice.step.num_tokens = count;
+    slice.step.positions += first;
+    slice.step.starts += first;
+    slice.step.capacities += first;
+    slice.step.adapters += first;
+    slice.step.hidden += first * stack->hidden;
+    slice.room.residual += first * stack->hidden;
+    slice.room.normed += first * stack->hidden;
+    slice.room.queries += first * attended;
+    slice.room.gated += begin * room->widest_in;
+    slice.room.gained += begin * room->widest_in;
+    slice.room.packed += begin * room->widest_in;
+    slice.room.wide += begin * room->widest_out;
+    slice.room.bottleneck += begin * room->rank_stride;
+    slice.room.mixed += begin * attended;
+    return slice;
+}
+
+/* room->normed becomes room->queries, and keys and values in the cache */
+static void project(const Stack *stack, int64_t index, const Slice *slice) {
+    const Step *step = &slice->step;
+    const Room *room = &slice->room;
+    const int64_t site = index * SITES + QKV;
+    multiply(stack, site, step, room->normed, slice->share, room);
+    for (int64_t token = slice->share.begin; token < slice->share.end; token++)
+        remember(stack, stack->layers + index, step, token, complete(stack, site, step, token, room), room);
+}
+
+/* room->queries meet the cache, and so on to the end of the layer: room->normed, as the next one is to see it */
+static void transform(const Stack *stack, int64_t index, const Slice *slice) {
     const Layer *layer = stack->layers + index;
+    const Step *step = &slice->step;
+    const Room *room = &slice->room;
+    const Share share = slice->share;
     const int64_t site = index * SITES, inner = layer->site[DOWN].in;
     const int is_last = index + 1 == stack->num_layers;
 
-    multiply(stack, site + QKV, step, room->normed, share, room);
-    for (int64_t token = share.begin; token < share.end; token++)
-        remember(stack, layer, step, token, complete(stack, site + QKV, step, token, room), room);
-    wait_for_all();
     look_back(stack, layer, step, share, room);
 
     multiply(stack, site + OUTPUT, step, room->mixed, share, room);
@@ -119,43 +166,21 @@ static void walk_layer(const Stack *stack, int64_t index, const Step *step, Shar
         add_and_normalise(stack, complete(stack, site + DOWN, step, token, room),
                           is_last ? stack->norm : layer[1].attention_norm, token,
                           is_last ? step->hidden : room->normed, room);
-    wait_unless_apart(share);
 }
 
-/* `count` tokens from `first` on, as a step of their own */
-static Step slice_step(const Stack *stack, const Step *step, int64_t first, int64_t count) {
-    return (Step){
-        .num_tokens = count,
-        .positions = step->positions + first,
-        .starts = step->starts + first,
-        .capacities = step->capacities + first,
-        .adapters = step->adapters + first,
-        .hidden = step->hidden + first * stack->hidden,
-    };
-}
-
-/* the room of the tokens from `first` on, which are the slice's from `begin` on */
-static Room slice_room(const Stack *stack, const Room *room, int64_t first, int64_t begin) {
-    Room slice = *room;
-    slice.residual += first * stack->hidden;
-    slice.normed += first * stack->hidden;
-    slice.gated += begin * room->widest_in;
-    slice.gained += begin * room->widest_in;
-    slice.packed += begin * room->widest_in;
-    slice.wide += begin * room->widest_out;
-    slice.bottleneck += begin * room->rank_stride;
-    slice.queries += begin * stack->heads * stack->head_dim;
-    slice.mixed += begin * stack->heads * stack->head_dim;
-    return slice;
-}
-
-static void walk_slice(const Stack *stack, int64_t index, const Step *step, int64_t first, int64_t count, int can_part,
-                       const Room *room) {
-    const Share share = share_of(count, can_part);
-    const int64_t begin = share.is_apart ? share.begin : 0;
-    const Step slice = slice_step(stack, step, first + begin, share.is_apart ? share.end - begin : count);
-    const Room own = slice_room(stack, room, first + begin, begin);
-    walk_layer(stack, index, &slice, share.is_apart ? all_of(share) : share, &own);
+/* One half of a layer for every slice of the step. Returns whether every thread went through all of them apart from the
+   others; where it did not, all wait between slices. */
+static int walk_slices(void half(const Stack *, int64_t, const Slice *), const Stack *stack, int64_t index,
+                        const Step *step, int can_part, const Room *room) {
+    int was_apart = 1, is_apart = 1;
+    for (int64_t first = 0; first < step->num_tokens; first += SLICE) {
+        const Slice slice = slice_at(stack, step, first, can_part, room);
+        if (first && !(was_apart && slice.share.is_apart)) wait_for_all();
+        half(stack, index, &slice);
+        was_apart = slice.share.is_apart;
+        is_apart &= was_apart;
+    }
+    return is_apart;
 }
 
 /* Rewrites step->hidden, and the cache at the tokens' positions. */
@@ -172,14 +197,11 @@ void walk(const Stack *stack, const Step *step, const Room *room, int64_t num_th
             normalise(residual, stack->layers->attention_norm, stack->hidden, stack->epsilon,
                       room->normed + token * stack->hidden);
         }
-        int64_t before = 0;
-        for (int64_t index = 0; index < stack->num_layers; index++)
-            for (int64_t first = 0; first < step->num_tokens; first += SLICE) {
-                const int64_t left = step->num_tokens - first, count = left < SLICE ? left : SLICE;
-                if (before && before != count) wait_for_all(); /* the room was shared out in another way */
-                walk_slice(stack, index, step, first, count, can_part, room);
-                before = count;
-            }
+        for (int64_t index = 0; index < stack->num_layers; index++) {
+            walk_slices(project, stack, index, step, can_part, room);
+            wait_for_all();
+            if (!walk_slices(transform, stack, index, step, can_part, room)) wait_for_all();
+        }
     }
 }
 
@@ -188,7 +210,7 @@ void linear(const Number *x, int64_t rows, const Number *weight, int64_t in, int
             int64_t num_threads) {
 #pragma omp parallel num_threads(num_threads)
     {
-        const Share share = share_of(rows, banded(BAND, in) == BAND);
+        const Share share = share_of(0, rows, banded(BAND, in) == BAND);
         const int64_t begin = share.is_apart ? share.begin : 0;
         const Product product = {.x = x + begin * in, .rows = share.is_apart ? share.end - begin : rows,
                                  .weight = weight, .in = in, .outs = outs, .numbers = y + begin * outs};

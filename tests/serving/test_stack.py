@@ -12,8 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from benchmarks.soak.tiny import write_tiny_base
 from registry.settings import Settings
 from serving import native
+from serving.adapter import LoadedAdapter
 from serving.base import Base, load_base
 from serving.bench import random_adapter
+from serving.delta import Delta, Part
 from serving.forward import Forward
 from serving.stack import NativeStack, is_walkable, window_of
 
@@ -93,6 +95,25 @@ def test_threads_that_work_apart_change_no_bit(tmp_path: Path) -> None:
                 assert torch.equal(logits, expected[row])
     finally:
         torch.set_num_threads(1)
+
+
+def test_keys_are_bounded_in_heads_of_any_width(tmp_path: Path) -> None:
+    """Sixteen features at a time, and what is left one by one; both ways out of range."""
+    directory = write_tiny_base(tmp_path / "tiny", hidden_size=96, heads=4, head_dim=24)
+    base = load_base(Settings(base=str(directory), dtype="bfloat16", device="cpu", cache_dir=str(tmp_path), threads=1))
+    site = base.sites[0]
+    large = Part(1, 0, 1, torch.full((1, site.out_features[1]), 1e30, dtype=base.dtype))
+    down = torch.ones(site.in_features, 1, dtype=base.dtype)
+    adapter = LoadedAdapter.make("large", "large", {site.index: Delta(down, (large,))})
+    forward = forward_of(base, natively=True)
+    ((_, _, logits),) = walk(forward, Zoo(base, [], [adapter]), [(0, prompt(1))], 1)
+    assert bool(torch.isfinite(logits).all())
+    features = forward._cache.keys[0].view(-1, 24)
+    touched = features[features.abs().amax(dim=1) > 1e17]
+    assert len(touched) == len(prompt(1)) * 2
+    assert torch.equal(touched.abs(), torch.full_like(touched, 1e18))
+    assert bool((touched > 0).any())
+    assert bool((touched < 0).any())
 
 
 def test_any_rank_in_bfloat16(tmp_path: Path) -> None:
