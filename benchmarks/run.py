@@ -34,7 +34,7 @@ class Extent:
     answer: int
 
 
-FULL = Extent(rounds=4, budget_s=8.0, answer=64)
+FULL = Extent(rounds=5, budget_s=15.0, answer=64)
 QUICK = Extent(rounds=1, budget_s=2.0, answer=16)
 
 
