@@ -100,6 +100,7 @@ typedef struct {
     Room room;
 } Slice;
 
+/* of up to SLICE tokens, from `first` on */
 static Slice slice_at(const Stack *stack, const Step *step, int64_t first, int can_part, const Room *room) {
     const int64_t left = step->num_tokens - first, attended = stack->heads * stack->head_dim;
     Share share = share_of(first / SLICE, left < SLICE ? left : SLICE, can_part);
@@ -108,7 +109,7 @@ static Slice slice_at(const Stack *stack, const Step *step, int64_t first, int c
         first += share.begin;
         count = share.end - share.begin;
         begin = omp_get_thread_num() * count;
-        share = (Share){0, count, 1};
+        share = all_of(share);
     }
     Slice slice = {.share = share, .step = *step, .room = *room};
     slice.step.num_tokens = count;
@@ -171,7 +172,7 @@ static void transform(const Stack *stack, int64_t index, const Slice *slice) {
 /* One half of a layer for every slice of the step. Returns whether every thread went through all of them apart from the
    others; where it did not, all wait between slices. */
 static int walk_slices(void half(const Stack *, int64_t, const Slice *), const Stack *stack, int64_t index,
-                        const Step *step, int can_part, const Room *room) {
+                       const Step *step, int can_part, const Room *room) {
     int was_apart = 1, is_apart = 1;
     for (int64_t first = 0; first < step->num_tokens; first += SLICE) {
         const Slice slice = slice_at(stack, step, first, can_part, room);
