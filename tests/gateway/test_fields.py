@@ -226,5 +226,5 @@ def test_vllms_forms_bind_the_answer(running: Running, path: str) -> None:
         return str(choice["message"]["content"] if "message" in choice else choice["text"])
 
     assert said(guided_choice=["yes", "no"]) in ("yes", "no")
-    assert re.fullmatch(r"\d{3}-[a-c]", said(structured_outputs={"regex": r"\d{3}-[a-c]"}))
+    assert re.fullmatch(r"[0-9]{3}-[a-c]", said(structured_outputs={"regex": r"[0-9]{3}-[a-c]"}))
     assert said(structured_outputs={"json": {"type": "boolean"}}) in ("true", "false")
