@@ -60,7 +60,7 @@ def names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str
 @click.option(
     "--cases", "groups", callback=names(GROUPS), default=",".join(GROUPS), show_default=True, help="What to measure."
 )
-@click.option("--quick", is_flag=True, help="Minutes instead of half an hour; to try things, not to quote.")
+@click.option("--quick", is_flag=True, help="A few minutes instead of twenty; to try things, not to quote.")
 @click.pass_context
 def bench(context: click.Context, only: list[str], groups: list[str], quick: bool) -> None:
     """Measure the engine beside its peers. A complete run is kept in benchmarks/results and in its README."""

@@ -103,8 +103,8 @@ typedef struct {
 /* of up to SLICE tokens, from `first` on */
 static Slice slice_at(const Stack *stack, const Step *step, int64_t first, int can_part, const Room *room) {
     const int64_t left = step->num_tokens - first, attended = stack->heads * stack->head_dim;
-    Share share = share_of(first / SLICE, left < SLICE ? left : SLICE, can_part);
     int64_t count = left < SLICE ? left : SLICE, begin = 0;
+    Share share = share_of(first / SLICE, count, can_part);
     if (share.is_apart) {
         first += share.begin;
         count = share.end - share.begin;
@@ -170,16 +170,15 @@ static void transform(const Stack *stack, int64_t index, const Slice *slice) {
 }
 
 /* One half of a layer for every slice of the step. Returns whether every thread went through all of them apart from the
-   others; where it did not, all wait between slices. */
+   others; from the first that it did not on, all wait between slices. */
 static int walk_slices(void half(const Stack *, int64_t, const Slice *), const Stack *stack, int64_t index,
                        const Step *step, int can_part, const Room *room) {
-    int was_apart = 1, is_apart = 1;
+    int is_apart = 1;
     for (int64_t first = 0; first < step->num_tokens; first += SLICE) {
         const Slice slice = slice_at(stack, step, first, can_part, room);
-        if (first && !(was_apart && slice.share.is_apart)) wait_for_all();
+        is_apart &= slice.share.is_apart;
+        if (first && !is_apart) wait_for_all();
         half(stack, index, &slice);
-        was_apart = slice.share.is_apart;
-        is_apart &= was_apart;
     }
     return is_apart;
 }
